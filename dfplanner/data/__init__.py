@@ -1,0 +1,5 @@
+"""Episodes in memory and on disk (HDF5, Minari)."""
+
+from dfplanner.data.episodes import Episodes
+
+__all__ = ["Episodes"]

@@ -1,0 +1,86 @@
+"""Episodes in memory: flat arrays, cut by `starts`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfplanner.types import Array, DFPlannerError
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """A data set of N steps in E episodes; row i holds what was seen and what was then done. Treat it as read-only.
+
+    observations (N, obs), actions (N, act), goals (N, g): the goal pursued at each step, NaN where there was none;
+    rewards (N,); starts (E,): first row of each episode, rising from 0, each episode reaching to the next one's start;
+    meta: JSON-ready facts (env, seed, controller, stay, dt_s ...); arrival (E,), where known: the first step, counted
+    within the episode, at which the goal was reached, or -1.
+    Raises DFPlannerError when it is empty, when lengths disagree, or when a number other than a goal is not finite.
+    """
+
+    observations: Array
+    actions: Array
+    goals: Array
+    rewards: Array
+    starts: NDArray[np.int64]
+    meta: dict[str, Any] = field(default_factory=dict)
+    arrival: NDArray[np.int64] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("observations", "actions", "goals", "rewards"):
+            object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name), dtype=np.float32))
+        for name in ("starts", "arrival"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.int64))
+        self._check_shapes()
+        for name in ("observations", "actions", "rewards"):
+            if not np.isfinite(array := getattr(self, name)).all():
+                row = int(np.argwhere(~np.isfinite(array))[0][0])
+                raise DFPlannerError(
+                    f"{name} hold a value that is not finite at row {row}; drop or mend that episode"
+                )
+
+    def _check_shapes(self) -> None:
+        n = len(self.observations)
+        if n == 0:
+            raise DFPlannerError("the data set is empty; at least one step is needed")
+        for name, axes in (("observations", 2), ("actions", 2), ("goals", 2), ("rewards", 1)):
+            shape = getattr(self, name).shape
+            if len(shape) != axes or shape[0] != n:
+                raise DFPlannerError(
+                    f"{name} have the shape {shape}; {axes} axes were expected, the first as long as the "
+                    f"{n} observations"
+                )
+        s = self.starts
+        if s.ndim != 1 or len(s) == 0 or s[0] != 0 or s[-1] >= n or (np.diff(s) <= 0).any():
+            raise DFPlannerError(
+                f"starts must rise from 0 and stay below the {n} steps; got {s[:5].tolist()}..."
+            )
+        if self.arrival is not None and self.arrival.shape != s.shape:
+            raise DFPlannerError(
+                f"arrival has the shape {self.arrival.shape} for {len(s)} episodes; give one number each"
+            )
+
+    def __len__(self) -> int:
+        """The number of episodes."""
+        return len(self.starts)
+
+    @property
+    def steps(self) -> int:
+        """The number of steps, N."""
+        return len(self.observations)
+
+    @property
+    def ends(self) -> NDArray[np.int64]:
+        """(E,) one past the last row of each episode."""
+        return np.append(self.starts[1:], self.steps)
+
+    def slices(self) -> Iterator[slice]:
+        """The rows of each episode."""
+        for start, end in zip(self.starts.tolist(), self.ends.tolist(), strict=True):
+            yield slice(start, end)

@@ -1,0 +1,219 @@
+"""The data, made anew: D4RL's waypoint controller on the real dynamics, as D4RL has it or in segments that stay.
+
+Source of the recipe: Fu et al. 2020, "D4RL" (arXiv:2004.07219), Maze2D.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dfplanner.data.episodes import Episodes
+from dfplanner.types import DFPlannerError
+from dfplanner_envs.controller import Floats, WaypointController
+from dfplanner_envs.mazes import DT_S, TITLES, Maze, draw_task, maze_of, reward
+from dfplanner_envs.vector import VectorMaze2D
+
+Progress = Callable[[int], Any]
+TAIL = 120
+"""Steps stored after arrival. By then the ball rests: |position - goal| < 1e-3 m, speed < 1e-2 m/s, |action| < 1e-2."""
+
+
+def collect(
+    env: str | Maze,
+    steps: int,
+    seed: int,
+    stay: bool = False,
+    tail: int = TAIL,
+    lanes: int = 100,
+    progress: Progress | None = None,
+) -> Episodes:
+    """Episodes of the waypoint controller in ``env`` (a name such as ``maze2d-large``, or a maze).
+
+    As D4RL has it (``stay=False``): exactly ``steps`` steps in at most ``lanes`` continuous trajectories; on arrival,
+    or when the task's horizon has passed, the next goal is drawn and the ball goes on at once. Rewards are the task's:
+    for the fixed goal with Maze2D, for the goal pursued with Multi2D.
+
+    ``stay=True``: episodes from a random cell to a random goal, drawn as Multi2D's resets draw them, that then brake
+    and hold the goal for ``tail`` steps; whole episodes in the order they were begun, as few as hold ``steps`` steps.
+    Rewards are for the episode's own goal. With ``tail >= TAIL`` the last step is at rest, and repeating it any
+    number of times is what the controller would do.
+
+    The same arguments give the same bytes, whatever the threads. ``progress`` is told the number of new steps.
+    Raises DFPlannerError for an unknown name or a count below 1.
+    """
+    maze, multi = (env, False) if isinstance(env, Maze) else maze_of(env)
+    for name, value in (("steps", steps), ("lanes", lanes), ("tail", tail)):
+        if value < 1:
+            raise DFPlannerError(f"{name} is {value}; at least 1 is needed")
+    lanes = max(1, min(lanes, steps // maze.horizon))
+    meta: dict[str, Any] = {
+        "env": f"{'multi2d' if multi else 'maze2d'}-{maze.name}",
+        "maze": maze.name,
+        "seed": int(seed),
+        "controller": "waypoint-pd",
+        "stay": stay,
+        "dt_s": DT_S,
+        "lanes": lanes,
+    }
+    rng = np.random.default_rng(seed)
+    simulation = VectorMaze2D(maze, lanes)
+    if stay:
+        return _staying(
+            simulation, maze, steps, tail, rng, meta | {"tail": tail, "reward_goal": "pursued"}, progress
+        )
+    return _continuous(simulation, maze, multi, steps, rng, meta | {"horizon": maze.horizon}, progress)
+
+
+def _tasks(maze: Maze, n: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """n states (n, 4) and goals (n, 2), as Multi2D's resets draw them."""
+    drawn = [draw_task(maze, True, rng) for _ in range(n)]
+    return np.array([[*p, *v] for p, v, _ in drawn]), np.array([g for *_, g in drawn])
+
+
+def _goals(maze: Maze, n: int, rng: np.random.Generator) -> Floats:
+    cells = np.array(maze.free_cells, float)[rng.integers(len(maze.free_cells), size=n)]
+    return cells + rng.uniform(-0.1, 0.1, size=(n, 2))
+
+
+def _continuous(
+    simulation: VectorMaze2D,
+    maze: Maze,
+    multi: bool,
+    steps: int,
+    rng: np.random.Generator,
+    meta: dict[str, Any],
+    progress: Progress | None,
+) -> Episodes:
+    n = meta["lanes"]
+    length = steps // n + (np.arange(n) < steps % n)
+    most = int(length.max())
+    seen, done, sought = (np.zeros((n, most, k), np.float32) for k in (4, 2, 2))
+    obs, goals = _tasks(maze, n, rng)
+    controller = WaypointController(maze, n, rng)
+    controller.set_goals(np.arange(n), obs[:, :2], goals)
+    simulation.set_state(obs[:, :2], obs[:, 2:])
+    age = np.zeros(n, int)
+    for t in range(most):
+        actions = controller.act(obs)
+        seen[:, t], done[:, t], sought[:, t] = obs, actions, controller.goals
+        obs = simulation.step_physics(actions)
+        again = np.flatnonzero(controller.arrived | (age >= maze.horizon))
+        age += 1
+        if len(again):
+            controller.set_goals(again, obs[again, :2], _goals(maze, len(again), rng))
+            age[again] = 0
+        if progress:
+            progress(int((length > t).sum()))
+    kept = np.arange(most) < length[:, None]
+    rewarded = sought if multi else np.array(maze.goal, np.float32)
+    return Episodes(
+        observations=seen[kept],
+        actions=done[kept],
+        goals=sought[kept],
+        rewards=reward(seen[..., :2], rewarded)[kept],
+        starts=np.cumsum(length) - length,
+        meta=meta | {"reward_goal": "pursued" if multi else list(maze.goal)},
+    )
+
+
+class _Run(NamedTuple):
+    """An episode under way: its lane, the tick it began and ended at, and the tick of arrival (-1: never)."""
+
+    lane: int
+    begin: int
+    end: int
+    arrival: int
+
+
+def _staying(
+    simulation: VectorMaze2D,
+    maze: Maze,
+    steps: int,
+    tail: int,
+    rng: np.random.Generator,
+    meta: dict[str, Any],
+    progress: Progress | None,
+) -> Episodes:
+    n = meta["lanes"]
+    runs: list[_Run | None] = [None] * n
+    owner, begin, arrival = np.arange(n), np.zeros(n, int), np.full(n, -1)
+    obs, goals = _tasks(maze, n, rng)
+    controller = WaypointController(maze, n, rng)
+    controller.set_goals(np.arange(n), obs[:, :2], goals)
+    simulation.set_state(obs[:, :2], obs[:, 2:])
+    log: list[np.ndarray] = []
+    # Only a prefix of the episodes in the order they were begun is kept: taking those that end first would favour
+    # the short ones.
+    whole = held = 0
+    while held < steps:
+        t = len(log)
+        actions = controller.act(obs)
+        log.append(np.concatenate([obs, actions, controller.goals], axis=1).astype(np.float32))
+        obs = simulation.step_physics(actions)
+        arrival = np.where(controller.arrived & (arrival < 0), t, arrival)
+        over = np.where(arrival >= 0, t - arrival >= tail, t - begin >= 2 * maze.horizon)
+        ended = np.flatnonzero(over)
+        if not len(ended):
+            continue
+        for lane in ended:
+            runs[owner[lane]] = _Run(int(lane), int(begin[lane]), t + 1, int(arrival[lane]))
+        owner[ended] = len(runs) + np.arange(len(ended))
+        runs += [None] * len(ended)
+        obs[ended], goals = _tasks(maze, len(ended), rng)
+        controller.set_goals(ended, obs[ended, :2], goals)
+        simulation.set_state(obs[:, :2], obs[:, 2:])
+        begin[ended], arrival[ended] = t + 1, -1
+        while held < steps and (run := runs[whole]) is not None:
+            whole, held = whole + 1, held + run.end - run.begin
+            if progress:
+                progress(run.end - run.begin)
+    return _cut(np.stack(log), [run for run in runs[:whole] if run], meta)
+
+
+def _cut(log: np.ndarray, runs: list[_Run], meta: dict[str, Any]) -> Episodes:
+    """The runs, one after another, out of the log (ticks, lanes, 8) of observation, action and goal."""
+    rows = np.concatenate([log[run.begin : run.end, run.lane] for run in runs])
+    length = np.array([run.end - run.begin for run in runs])
+    return Episodes(
+        observations=rows[:, :4],
+        actions=rows[:, 4:6],
+        goals=rows[:, 6:],
+        rewards=reward(rows[:, :2], rows[:, 6:]),
+        starts=np.cumsum(length) - length,
+        meta=meta,
+        arrival=np.array([run.arrival - run.begin if run.arrival >= 0 else -1 for run in runs]),
+    )
+
+
+def collect_to_file(
+    env: str,
+    steps: int,
+    seed: int,
+    out: str | Path,
+    format: str = "d4rl",
+    stay: bool = False,
+    progress: bool = True,
+) -> str:
+    """``collect`` into a file: D4RL's HDF5 layout at the path ``out``, or the Minari data set named ``out``.
+
+    Returns where it is. Raises DFPlannerError for an unknown environment or format, before anything is made.
+    """
+    from tqdm import tqdm
+
+    from dfplanner.data import write_hdf5, write_minari
+
+    if format not in ("d4rl", "minari"):
+        raise DFPlannerError(f"no format is called {format!r}; known ones are d4rl, minari")
+    maze, multi = maze_of(env)
+    with tqdm(total=steps, unit="step", unit_scale=True, desc=f"collect {env}", disable=not progress) as bar:
+        episodes = collect(env, steps, seed, stay=stay, progress=bar.update)
+    if format == "d4rl":
+        write_hdf5(out, episodes)
+        return str(out)
+    return write_minari(
+        str(out), episodes, f"dfplanner/{'Multi2D' if multi else 'Maze2D'}-{TITLES[maze.name]}-v0"
+    )
