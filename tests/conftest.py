@@ -1,0 +1,26 @@
+"""Every test runs on one thread of the numerical libraries, and property tests have no deadline."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # also for the processes that tests start
+
+import pytest
+import torch
+from hypothesis import settings
+
+torch.set_num_threads(1)
+
+# A deadline measures the machine, not the code. In CI the examples are the same in every run.
+settings.register_profile("dfplanner", deadline=None, derandomize="CI" in os.environ, print_blob=True)
+settings.load_profile("dfplanner")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked ``gpu`` are skipped where there is none."""
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if "gpu" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device, and there is none"))
