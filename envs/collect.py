@@ -1,4 +1,4 @@
-"""The data, made anew: D4RL's waypoint controller on the real dynamics, as D4RL has it or in segments that stay.
+"""The data, made anew: D4RL's waypoint controller on MuJoCo, as D4RL has it or in segments that stay.
 
 Source of the recipe: Fu et al. 2020, "D4RL" (arXiv:2004.07219), Maze2D.
 """
@@ -19,7 +19,7 @@ from dfplanner_envs.vector import VectorMaze2D
 
 Progress = Callable[[int], Any]
 TAIL = 120
-"""Steps stored after arrival. By then the ball rests: |position - goal| < 1e-3 m, speed < 1e-2 m/s, |action| < 1e-2."""
+"""Steps stored after arrival. The ball then rests, within 1e-5 m, m/s and action of the goal, 0 and 0."""
 
 
 def collect(
@@ -29,23 +29,25 @@ def collect(
     stay: bool = False,
     tail: int = TAIL,
     lanes: int = 100,
+    threads: int = 0,
     progress: Progress | None = None,
 ) -> Episodes:
     """Episodes of the waypoint controller in ``env`` (a name such as ``maze2d-large``, or a maze).
 
-    As D4RL has it (``stay=False``): exactly ``steps`` steps in at most ``lanes`` continuous trajectories; on arrival,
-    or when the task's horizon has passed, the next goal is drawn and the ball goes on at once. Rewards are the task's:
-    for the fixed goal with Maze2D, for the goal pursued with Multi2D.
+    As D4RL has it (``stay=False``): exactly ``steps`` steps in at most ``lanes`` continuous trajectories;
+    on arrival, or when the task's horizon has passed, the next goal is drawn and the ball goes on at once.
+    Rewards are the task's: for the fixed goal with Maze2D, for the goal pursued with Multi2D.
 
-    ``stay=True``: episodes from a random cell to a random goal, drawn as Multi2D's resets draw them, that then brake
-    and hold the goal for ``tail`` steps; whole episodes in the order they were begun, as few as hold ``steps`` steps.
-    Rewards are for the episode's own goal. With ``tail >= TAIL`` the last step is at rest, and repeating it any
-    number of times is what the controller would do.
+    ``stay=True``: episodes from a random cell to a random goal, drawn as Multi2D's resets draw them, that
+    then brake and hold the goal for ``tail`` steps; whole episodes in the order they were begun, as few as
+    hold ``steps`` steps. Rewards are for the episode's own goal. With ``tail >= TAIL`` the last step is at
+    rest, and repeating it any number of times is what the controller would do.
 
-    The same arguments give the same bytes, whatever the threads. ``progress`` is told the number of new steps.
-    Raises DFPlannerError for an unknown name or a count below 1.
+    The same arguments give the same bytes, whatever the number of ``threads`` (0: as many as pay).
+    ``progress`` is told the number of new steps. Raises DFPlannerError for an unknown name or a count below
+    1.
     """
-    maze, multi = (env, False) if isinstance(env, Maze) else maze_of(env)
+    maze, multi = maze_of(env) if isinstance(env, str) else (env, False)
     for name, value in (("steps", steps), ("lanes", lanes), ("tail", tail)):
         if value < 1:
             raise DFPlannerError(f"{name} is {value}; at least 1 is needed")
@@ -60,7 +62,7 @@ def collect(
         "lanes": lanes,
     }
     rng = np.random.default_rng(seed)
-    simulation = VectorMaze2D(maze, lanes)
+    simulation = VectorMaze2D(maze, lanes, nthread=threads)
     if stay:
         return _staying(
             simulation, maze, steps, tail, rng, meta | {"tail": tail, "reward_goal": "pursued"}, progress
@@ -114,7 +116,7 @@ def _continuous(
         observations=seen[kept],
         actions=done[kept],
         goals=sought[kept],
-        rewards=reward(seen[..., :2], rewarded)[kept],
+        rewards=reward(seen[..., :2], rewarded)[kept].astype(np.float32),
         starts=np.cumsum(length) - length,
         meta=meta | {"reward_goal": "pursued" if multi else list(maze.goal)},
     )
@@ -146,8 +148,7 @@ def _staying(
     controller.set_goals(np.arange(n), obs[:, :2], goals)
     simulation.set_state(obs[:, :2], obs[:, 2:])
     log: list[np.ndarray] = []
-    # Only a prefix of the episodes in the order they were begun is kept: taking those that end first would favour
-    # the short ones.
+    # Kept is a prefix of the episodes in the order they were begun: those that end first are the short ones.
     whole = held = 0
     while held < steps:
         t = len(log)
@@ -182,7 +183,7 @@ def _cut(log: np.ndarray, runs: list[_Run], meta: dict[str, Any]) -> Episodes:
         observations=rows[:, :4],
         actions=rows[:, 4:6],
         goals=rows[:, 6:],
-        rewards=reward(rows[:, :2], rows[:, 6:]),
+        rewards=reward(rows[:, :2], rows[:, 6:]).astype(np.float32),
         starts=np.cumsum(length) - length,
         meta=meta,
         arrival=np.array([run.arrival - run.begin if run.arrival >= 0 else -1 for run in runs]),
@@ -205,10 +206,13 @@ def collect_to_file(
     from tqdm import tqdm
 
     from dfplanner.data import write_hdf5, write_minari
+    from dfplanner.data.minari import new_minari_path
 
     if format not in ("d4rl", "minari"):
         raise DFPlannerError(f"no format is called {format!r}; known ones are d4rl, minari")
     maze, multi = maze_of(env)
+    if format == "minari":
+        new_minari_path(str(out))  # so that a taken name is known before the work, not after
     with tqdm(total=steps, unit="step", unit_scale=True, desc=f"collect {env}", disable=not progress) as bar:
         episodes = collect(env, steps, seed, stay=stay, progress=bar.update)
     if format == "d4rl":

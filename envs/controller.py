@@ -1,4 +1,4 @@
-"""D4RL's waypoint controller, vectorised over lanes: the hand that made the data, and the `data-controller` baseline.
+"""D4RL's waypoint controller, over many lanes: it made the data, and is the baseline `data-controller`.
 
 Source: the recipe of Fu et al. 2020, "D4RL", for Maze2D (plan over cells, displaced waypoints, a PD law).
 """
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dfplanner.types import DFPlannerError
-from dfplanner_envs.mazes import Maze, shortest_path
+from dfplanner_envs.mazes import CELL_OFFSET, Maze, shortest_path
 
 Floats = NDArray[np.float64]
 
@@ -19,13 +19,13 @@ P_GAIN, D_GAIN = 10.0, 1.0
 REACH = 0.1
 """Metres within which a waypoint, or the goal, counts as reached."""
 SHIFT = 0.2
-"""Waypoints are their cell minus U(0, SHIFT) on each axis; a cell (r, c) has its centre at (r, c) - SHIFT."""
+"""Waypoints are their cell minus U(0, SHIFT) on each axis."""
 
 
 @lru_cache(maxsize=32)
 def _paths(maze: Maze) -> tuple[Floats, Floats, NDArray[np.int64]]:
-    """Free cells (F, 2), and between all pairs the cells after the start, (F, F, L, 2), padded, with their number."""
-    cells = [tuple(int(v) for v in cell) for cell in maze.free_cells]
+    """Free cells (F, 2); for all pairs the cells after the start (F, F, L, 2), padded; their number."""
+    cells = maze.free_cells
     routes = [[shortest_path(maze, a, b)[1:] or [b] for b in cells] for a in cells]
     count = np.array([[len(route) for route in row] for row in routes])
     longest = int(count.max())
@@ -34,9 +34,9 @@ def _paths(maze: Maze) -> tuple[Floats, Floats, NDArray[np.int64]]:
 
 
 class WaypointController:
-    """Drives n point masses through ``maze`` to a goal each: along the shortest path over cells, by a clipped PD law.
+    """Drives n balls through ``maze``, each to its goal: the shortest path over cells, and a clipped PD law.
 
-    maze: the maze; n: lanes; rng: displaces the waypoints. All lanes need a goal (``set_goals``) before ``act``.
+    n: lanes; rng: displaces the waypoints. Every lane needs a goal (``set_goals``) before ``act``.
     """
 
     def __init__(self, maze: Maze, n: int, rng: np.random.Generator):
@@ -50,12 +50,12 @@ class WaypointController:
         self._at = np.zeros(n, np.int64)
 
     def _cell(self, position: Floats) -> NDArray[np.int64]:
-        """Index of the free cell that holds each position (k, 2): the nearest, so that a wall's cell never comes out."""
-        gap = np.abs(position[:, None] + SHIFT - self.cells).max(-1)
+        """Index (k,) of the free cell that each position (k, 2) is in, or of the nearest one."""
+        gap = np.abs(position[:, None] + CELL_OFFSET - self.cells).max(-1)
         return gap.argmin(1)
 
     def set_goals(self, lanes: ArrayLike, position: ArrayLike, goals: ArrayLike) -> None:
-        """Plans anew for ``lanes`` (a mask (n,) or k indices) from ``position`` (k, 2) to ``goals`` (k, 2), in metres.
+        """Plans for ``lanes`` (a mask (n,) or k indices) from ``position`` (k, 2) to ``goals`` (k, 2).
 
         Raises DFPlannerError when the shapes disagree or a number is not finite.
         """
@@ -63,7 +63,7 @@ class WaypointController:
         here, there = np.asarray(position, float), np.asarray(goals, float)
         if here.shape != (len(index), 2) or there.shape != (len(index), 2):
             raise DFPlannerError(
-                f"positions {here.shape} and goals {there.shape} came for {len(index)} lanes; give one (x, y) a lane"
+                f"positions {here.shape} and goals {there.shape} for {len(index)} lanes; give (x, y) each"
             )
         if not (np.isfinite(here).all() and np.isfinite(there).all()):
             raise DFPlannerError("a position or goal is not finite; give (x, y) in metres")
@@ -76,7 +76,7 @@ class WaypointController:
         self._at[index], self.arrived[index] = 0, False
 
     def act(self, obs: ArrayLike) -> Floats:
-        """Actions (n, 2) in [-1, 1] for observations (n, 4) of x, y (m), vx, vy (m/s); moves on to the next waypoint.
+        """Actions (n, 2) in [-1, 1] for observations (n, 4) in m and m/s; moves on to the next waypoints.
 
         Raises DFPlannerError for another shape, or when a lane has no goal yet.
         """
@@ -88,7 +88,7 @@ class WaypointController:
         if np.isnan(self.goals).any():
             raise DFPlannerError("a lane has no goal; call set_goals for every lane before act")
         position, velocity = state[:, :2], state[:, 2:]
-        # Latched: braking may carry the ball out of reach again, and then the goal is still what it is to hold.
+        # Latched: the ball may overshoot out of reach again, and then the goal is still what it is to hold.
         self.arrived |= np.linalg.norm(position - self.goals, axis=1) < REACH
         target = np.where(self.arrived[:, None], self.goals, self._points[np.arange(self.n), self._at])
         near = np.linalg.norm(position - target, axis=1) < REACH

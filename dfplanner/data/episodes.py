@@ -14,13 +14,14 @@ from dfplanner.types import Array, DFPlannerError
 
 @dataclass(frozen=True)
 class Episodes:
-    """A data set of N steps in E episodes; row i holds what was seen and what was then done. Treat it as read-only.
+    """N steps in E episodes; row i holds what was seen and what was then done. Read-only by custom.
 
-    observations (N, obs), actions (N, act), goals (N, g): the goal pursued at each step, NaN where there was none;
-    rewards (N,); starts (E,): first row of each episode, rising from 0, each episode reaching to the next one's start;
-    meta: JSON-ready facts (env, seed, controller, stay, dt_s ...); arrival (E,), where known: the first step, counted
-    within the episode, at which the goal was reached, or -1.
-    Raises DFPlannerError when it is empty, when lengths disagree, or when a number other than a goal is not finite.
+    observations (N, obs); actions (N, act); goals (N, g): the goal pursued at each step, NaN where there
+    was none; rewards (N,); starts (E,): first row of each episode, from 0 rising, each reaching to the next
+    one's start; meta: JSON-ready facts (env, seed, controller, stay, dt_s ...); arrival (E,), where known:
+    the step of the episode, counted from 0, at which the goal was first reached, or -1.
+    Raises DFPlannerError when it is empty, when lengths disagree, or when a number not a goal is not
+    finite.
     """
 
     observations: Array
