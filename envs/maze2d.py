@@ -1,4 +1,4 @@
-"""D4RL's Maze2D as a Gymnasium environment: a ball pushed through a maze, 1 for every step spent at the goal."""
+"""D4RL's Maze2D as a Gymnasium environment: a ball is pushed through a maze; a step at the goal earns 1."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SPEED_BOUND = 8.0
 """No ball is faster (m/s): a step adds 0.24 at most to the 5 that it starts with, and walls push gently."""
 
 
-def spaces(maze: Maze) -> tuple[Box, Box]:
+def spaces(maze: Maze) -> tuple[Any, Any]:
     """Observations (x, y, vx, vy) in metres and metres a second, float64; actions in [-1, 1] on both axes."""
     rows, columns = maze.walls.shape
     low = np.array([-0.7, -0.7, -SPEED_BOUND, -SPEED_BOUND])
@@ -52,10 +52,10 @@ def checked_action(action: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.floa
 def checked_options(
     maze: Maze, options: dict[str, Any] | None, shape: tuple[int, ...]
 ) -> dict[str, NDArray[np.float64]]:
-    """``start``, ``goal``, ``velocity`` of ``options``, those that were given, as float64 arrays of ``shape``.
+    """Those of ``start``, ``goal``, ``velocity`` that ``options`` holds, as float64 arrays of ``shape``.
 
-    Raises DFPlannerError on an unknown name, a shape that does not broadcast, numbers that are not finite, a place
-    whose middle is inside a wall, or a velocity that no ball has.
+    Raises DFPlannerError on an unknown name, a shape that does not broadcast, numbers that are not finite, a
+    place inside a wall, or a velocity that no ball has.
     """
     found: dict[str, NDArray[np.float64]] = {}
     for name, value in (options or {}).items():
@@ -86,9 +86,10 @@ def checked_options(
 class Maze2DEnv(gym.Env[NDArray[np.float64], NDArray[np.float32]]):
     """One ball in one maze, 10 ms a step; observation (4,) x, y, vx, vy; action (2,) in [-1, 1], clipped.
 
-    The reward is 1 where the ball is within 0.5 m of the goal after the step. An episode never terminates; the
-    registered environments truncate it (300, 600, 800 steps). ``multi`` draws a goal at every reset (Multi2D).
-    ``render_mode``: 'rgb_array', or 'human' (a window). Source: ``d4rl.pointmaze.maze_model.MazeEnv``.
+    The reward is 1 where the ball is within 0.5 m of the goal after the step. An episode never terminates;
+    the registered environments truncate it (300, 600, 800 steps). ``multi`` draws a goal at every reset
+    (Multi2D). ``render_mode``: 'rgb_array', or 'human' (a window; only a warning where none can be had).
+    Source: ``d4rl.pointmaze.maze_model.MazeEnv``.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["human", "rgb_array"], "render_fps": round(1 / DT_S)}
@@ -109,21 +110,26 @@ class Maze2DEnv(gym.Env[NDArray[np.float64], NDArray[np.float32]]):
         if render_mode == "human":
             from dfplanner_envs.render import Window
 
-            self._window = Window(f"Maze2D {self.maze.name}")
+            try:
+                self._window = Window(f"Maze2D {self.maze.name}")
+            except DFPlannerError as e:
+                # Only a warning: gymnasium's checker tries every mode, on servers too.
+                gym.logger.warn(str(e))
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float64], dict[str, Any]]:
         """Start an episode: the observation (4,) and an info whose ``goal`` is (2,).
 
-        Options ``start``, ``goal`` (x, y) and ``velocity`` (vx, vy) replace what would be drawn. Raises DFPlannerError
-        on an unknown option, numbers that are not finite or a place inside a wall.
+        Options ``start``, ``goal`` (x, y) and ``velocity`` (vx, vy) replace what would be drawn. Raises
+        DFPlannerError on an unknown option, numbers that are not finite or a place inside a wall.
         """
         super().reset(seed=seed)
         fixed = checked_options(self.maze, options, (2,))
         start, velocity, goal = draw_task(self.maze, self.multi, self.np_random)
-        self.goal = np.array(fixed.get("goal", goal))
-        self.set_state(fixed.get("start", start), fixed.get("velocity", velocity))
+        drawn = {"start": start, "velocity": velocity, "goal": goal} | fixed
+        self.goal = drawn["goal"].copy()
+        self.set_state(drawn["start"], drawn["velocity"])
         return self._shown()
 
     def set_state(self, qpos: ArrayLike, qvel: ArrayLike) -> None:

@@ -1,7 +1,7 @@
 """D4RL's three mazes: maps, goals, reference scores, paths over cells, and the MuJoCo model.
 
-A cell is (row, column); row runs along x, column along y. A cell's number is where D4RL resets the ball; its walls
-are shifted by 0.2 against it, so that the middle of cell (r, c) is at (r - 0.2, c - 0.2) in the ball's coordinates.
+A cell is (row, column); rows run along x, columns along y. D4RL resets the ball at a cell's numbers, but its
+walls stand 0.2 off them: the middle of cell (r, c) is at (r - 0.2, c - 0.2) in the ball's coordinates.
 Source: ``d4rl.pointmaze.maze_model`` and ``d4rl.infos`` (Fu et al. 2020, "D4RL", arXiv:2004.07219).
 """
 
@@ -31,7 +31,7 @@ DT_S = 0.01
 
 @dataclass(frozen=True)
 class Maze:
-    """A map and what belongs to it: ``horizon`` environment steps, ``goal`` cell, D4RL's reference returns."""
+    """A map and what belongs to it: ``horizon`` in environment steps, ``goal`` cell, reference returns."""
 
     name: str
     rows: tuple[str, ...]
@@ -94,10 +94,10 @@ def get_maze(name: str | Maze) -> Maze:
 
 
 def maze_of(env_id: str) -> tuple[Maze, bool]:
-    """The maze that an environment's name means, and whether its goals are drawn anew at every reset (Multi2D).
+    """The maze that an environment's name means, and whether every reset draws a goal (Multi2D).
 
-    Known are ``maze2d-umaze``, ``multi2d-large``, D4RL's ``maze2d-medium-v1`` and ``dfplanner/Multi2D-Large-v0``;
-    case does not matter. Raises DFPlannerError that lists the known names.
+    Known are ``maze2d-umaze``, ``multi2d-large``, D4RL's ``maze2d-medium-v1``,
+    ``dfplanner/Multi2D-Large-v0``; case does not matter. Raises DFPlannerError that lists the known names.
     """
     pattern = rf"(?:dfplanner/)?(maze2d|multi2d)-({'|'.join(MAZES)})(?:-v[01])?"
     match = re.fullmatch(pattern, str(env_id).strip().lower())
@@ -121,7 +121,10 @@ def in_wall(maze: Maze, xy: ArrayLike) -> NDArray[np.bool_]:
 
 
 def nearest_cell(maze: Maze, xy: ArrayLike) -> Cell:
-    """The free cell whose middle is nearest to the point (2,): the cell that the point is in, if that is free."""
+    """The free cell whose middle is nearest to the point (2,): the cell around it, if that is free.
+
+    Raises DFPlannerError unless two finite numbers come.
+    """
     point = np.asarray(xy, np.float64)
     if point.shape != (2,) or not np.isfinite(point).all():
         raise DFPlannerError(f"a position is 2 finite numbers (x, y), but {xy!r} came")
@@ -160,9 +163,9 @@ def shortest_path(maze: Maze, a: Cell, b: Cell) -> list[Cell]:
 def draw_task(maze: Maze, multi: bool, rng: np.random.Generator) -> tuple[NDArray, NDArray, NDArray]:
     """Start (2,), start velocity (2,) and goal (2,) of an episode, with D4RL's draws in D4RL's order.
 
-    The start is uniform over the free cells, ±0.1 on each axis; velocity N(0, 0.1²); the goal is the maze's own cell,
-    or with ``multi`` another free cell, ±0.1. Whatever is overridden later is drawn all the same, so that a seed
-    means the same episode with and without options.
+    The start is uniform over the free cells, ±0.1 on each axis; velocity N(0, 0.1²); the goal is the maze's
+    own cell, or with ``multi`` any free cell, ±0.1. What options override is drawn all the same, so that a
+    seed means the same episode with and without them.
     """
 
     def place() -> NDArray:
@@ -184,8 +187,8 @@ def reward(xy: NDArray, goal: NDArray) -> NDArray[np.float64]:
 def mjcf(maze: Maze) -> str:
     """The maze as a MuJoCo XML string: D4RL's model with today's margins.
 
-    D4RL has a margin of 0.002 on every geom, and MuJoCo took the larger one of a pair; since 3.5 it adds them, so that
-    every geom has half of it here.
+    D4RL has a margin of 0.002 on every geom, and MuJoCo took the larger one of a pair; since 3.5 it adds
+    them, so every geom has half of it here.
     """
     boxes = "\n    ".join(
         f'<geom name="wall_{r}_{c}" type="box" pos="{r + 1} {c + 1} 0" size="0.5 0.5 0.2" material="wall"/>'
@@ -200,14 +203,13 @@ def mjcf(maze: Maze) -> str:
     <motor ctrlrange="-1 1" ctrllimited="true" gear="100"/>
   </default>
   <asset>
-    <texture name="ground" type="2d" builtin="checker" rgb1="0.2 0.3 0.4" rgb2="0.1 0.2 0.3" width="100" height="100"/>
-    <material name="ground" texture="ground" texrepeat="20 20"/>
+    <material name="ground" rgba=".2 .3 .4 1"/>
     <material name="wall" rgba=".7 .5 .3 1"/>
     <material name="target" rgba=".6 .3 .3 1"/>
   </asset>
   <visual><headlight ambient=".4 .4 .4" diffuse=".8 .8 .8" specular="0.1 0.1 0.1"/><map znear=".01"/></visual>
   <worldbody>
-    <geom name="ground" type="plane" size="40 40 0.25" pos="0 0 -0.1" contype="1" conaffinity="0" material="ground"/>
+    <geom type="plane" size="40 40 0.25" pos="0 0 -0.1" contype="1" conaffinity="0" material="ground"/>
     <body name="particle" pos="1.2 1.2 0">
       <geom name="particle_geom" type="sphere" size="{BALL_RADIUS}" rgba="0 0 1 1" contype="1"/>
       <joint name="ball_x" type="slide" axis="1 0 0"/>
@@ -221,13 +223,14 @@ def mjcf(maze: Maze) -> str:
 """
 
 
-def load_model(maze: Maze) -> mujoco.MjModel:
+def load_model(maze: Maze) -> mujoco.MjModel:  # pyright: ignore
     """The compiled model of the maze, its contacts as in the MuJoCo that D4RL was made with.
 
-    MuJoCo used to average the ball's inverse weight over three axes though it moves along two only; later versions do
-    not, which made walls softer. Both corrections together agree with MuJoCo 2.3.7 to 1e-13 over episodes of hits.
+    MuJoCo averaged the ball's inverse weight over three axes though it moves along two; it no longer does,
+    which changes how hard walls are. With both corrections 4.0 agrees with 2.3.7 to 1e-13 over episodes full
+    of hits.
     """
-    model = mujoco.MjModel.from_xml_string(mjcf(maze))  # pyright: ignore[reportAttributeAccessIssue]
+    model = mujoco.MjModel.from_xml_string(mjcf(maze))  # pyright: ignore
     particle = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, "particle")  # pyright: ignore
     model.body_invweight0[particle, 0] *= 2 / 3
     return model

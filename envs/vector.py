@@ -31,9 +31,10 @@ from dfplanner_envs.mazes import (
 class VectorMaze2D(VectorEnv[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]):
     """``num_envs`` copies of Maze2D, each bit for bit what a single environment with its seed and actions is.
 
-    Observations (N, 4): x, y in metres, vx, vy in metres a second; actions (N, 2) in [-1, 1], clipped; goals (N, 2).
-    With ``autoreset`` a truncated copy is reset by the step after (its action is ignored, its reward 0), otherwise it
-    stays truncated until it is reset. ``nthread`` threads step them (0: as many as pay, at most all cores).
+    Observations (N, 4): x, y in metres, vx, vy in metres a second; actions (N, 2) in [-1, 1], clipped; goals
+    (N, 2). With ``autoreset`` a truncated copy is reset by the step after (its action is ignored, its reward
+    0), otherwise it stays truncated until it is reset. ``nthread`` threads step them (0: all cores), whatever
+    their number to the same bits. Raises DFPlannerError on an unknown maze or render mode, or no copies.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": round(1 / DT_S)}
@@ -75,7 +76,7 @@ class VectorMaze2D(VectorEnv[NDArray[np.float64], NDArray[np.float64], NDArray[n
     ) -> tuple[NDArray[np.float64], dict[str, Any]]:
         """Start new episodes: observations (N, 4) and an info whose ``goal`` is (N, 2).
 
-        ``seed`` is one for each copy, or an int s for s, s+1, ...; options are those of the single environment
+        ``seed`` is one for each copy, or an int s for s, s+1, ...; options are the single environment's
         (``start``, ``goal``, ``velocity``; (2,) or (N, 2)) and ``reset_mask`` (N,), which copies to reset.
         Raises DFPlannerError on any of the wrong shape, not finite, or inside a wall.
         """
@@ -115,34 +116,34 @@ class VectorMaze2D(VectorEnv[NDArray[np.float64], NDArray[np.float64], NDArray[n
     def step(
         self, actions: ArrayLike
     ) -> tuple[NDArray, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
-        """Ten milliseconds with actions (N, 2): observations (N, 4), rewards, terminations, truncations (N,), info.
+        """Ten milliseconds with actions (N, 2): observations (N, 4), rewards, two kinds of ends (N,), info.
 
         Raises DFPlannerError if the actions have another shape or hold NaN.
         """
-        actions = checked_action(actions, (self.num_envs, 2))
+        clean = checked_action(actions, (self.num_envs, 2))
         ended = np.flatnonzero(self._truncated) if self.autoreset else np.empty(0, np.intp)
         if ended.size:
             going = np.flatnonzero(~self._truncated)
             self._begin(ended, {})
             if going.size:
-                self._advance(actions, going)
+                self._advance(clean, going)
             rewards = np.zeros(self.num_envs)
             rewards[going] = reward(self._qpos[going], self.goal[going])
             self._elapsed[going] += 1
         else:
-            self._advance(actions, None)
+            self._advance(clean, None)
             rewards = reward(self._qpos, self.goal)
             self._elapsed += 1
         self._truncated = self._elapsed >= self.horizon
         return self._obs(), rewards, np.zeros(self.num_envs, bool), self._truncated.copy(), self._info()
 
     def step_physics(self, actions: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Ten milliseconds with actions (N, 2), nothing checked, counted, rewarded or reset: observations (N, 4)."""
+        """Observations (N, 4) after 10 ms of actions (N, 2); nothing is checked, counted or reset."""
         self._advance(actions, None)
         return self._obs()
 
     def set_state(self, qpos: ArrayLike, qvel: ArrayLike) -> None:
-        """Put all balls at positions (N, 2) with velocities (N, 2); raises DFPlannerError on a shape or NaN."""
+        """Put all balls at qpos (N, 2) with velocities (N, 2); raises DFPlannerError on a shape or NaN."""
         for name, value, into in (("qpos", qpos, self._qpos), ("qvel", qvel, self._qvel)):
             array = np.asarray(value, np.float64)
             if array.shape != into.shape or not np.isfinite(array).all():
