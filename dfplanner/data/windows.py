@@ -1,0 +1,93 @@
+"""Windows of tokens cut from episodes, reproducible by step number alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dfplanner.data.episodes import Episodes
+from dfplanner.data.tokens import Tokenizer
+from dfplanner.types import Array, DFPlannerError, TokenSpec
+
+
+@dataclass
+class Windows:
+    """Draws training windows: ``horizon`` observations one chunk apart, the chunks between them, and the goal.
+
+    A window may start anywhere in an episode up to ``after_arrival`` steps past its arrival; where it outruns the
+    episode the last step repeats (in data that stays, the last step is at rest, so this is what would have happened).
+    In data that does not stay windows lie inside their episode. ``hindsight`` is the share of windows whose goal is
+    replaced by a position reached inside the window (Andrychowicz et al. 2017).
+    """
+
+    episodes: Episodes
+    spec: TokenSpec
+    after_arrival: int = 60
+    hindsight: float = 0.0
+    stay: bool = True
+    pace: Array | None = None
+    """(N,) how fast each row went on to its goal (``dfplanner.data.pace``); None: unknown everywhere."""
+    _low: NDArray[np.int64] = field(init=False)
+    _count: NDArray[np.int64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        e, need = self.episodes, self.length
+        begin = np.asarray(e.starts, np.int64)
+        end = np.append(begin[1:], len(e.observations))
+        if self.stay:
+            arrival = (
+                end - begin - 1 if e.arrival is None else np.where(e.arrival >= 0, e.arrival, end - begin - 1)
+            )
+            count = np.minimum(arrival + self.after_arrival, end - begin)
+        else:
+            count = end - begin - need + 1
+        if not (count > 0).any():
+            raise DFPlannerError(
+                f"no episode is as long as one window of {need} steps (horizon {self.spec.horizon} x chunk {self.spec.chunk}); "
+                f"the longest has {int((end - begin).max())}: choose a smaller horizon or collect longer episodes"
+            )
+        self._low, self._count, self._end = begin, np.maximum(count, 0), end
+        self._cum = np.cumsum(self._count)
+
+    @property
+    def length(self) -> int:
+        """Environment steps a window spans, its first observation included."""
+        return (self.spec.horizon - 1) * self.spec.chunk + 1
+
+    def indices(self, n: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows (n, length) of the episodes' arrays, and each window's episode."""
+        flat = rng.integers(0, self._cum[-1], n)
+        episode = np.searchsorted(self._cum, flat, side="right")
+        start = self._low[episode] + flat - (self._cum[episode] - self._count[episode])
+        rows = start[:, None] + np.arange(self.length)
+        return np.minimum(rows, self._end[episode][:, None] - 1), episode
+
+    def draw(self, n: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """States (n, horizon, obs), chunks (n, horizon-1, chunk, act), goals (n, g), in real units; pace (n,), NaN: unknown."""
+        e, s = self.episodes, self.spec
+        rows, _ = self.indices(n, rng)
+        states = e.observations[rows[:, :: s.chunk]]
+        chunks = e.actions[rows[:, :-1]].reshape(n, s.horizon - 1, s.chunk, s.act_dim)
+        pos = list(s.pos)
+        goals = e.goals[rows[:, 0]].copy()
+        unknown = np.isnan(goals).any(1)
+        goals[unknown] = states[unknown, -1][:, pos]
+        if self.hindsight > 0:
+            swap = np.flatnonzero(rng.random(n) < self.hindsight)
+            when = rng.integers(1, s.horizon, len(swap))
+            goals[swap] = states[swap, when][:, pos]
+        pace = np.full(n, np.nan, np.float32) if self.pace is None else self.pace[rows[:, 0]]
+        return torch.from_numpy(states), torch.from_numpy(chunks), torch.from_numpy(goals), torch.from_numpy(pace)
+
+    def fit_tokenizer(self, rng: np.random.Generator, n: int = 4096) -> Tokenizer:
+        """A tokenizer fitted on n windows."""
+        states, chunks, *_ = self.draw(n, rng)
+        return Tokenizer.fit(
+            self.spec,
+            states.reshape(-1, self.spec.obs_dim).numpy(),
+            chunks.reshape(-1, self.spec.chunk, self.spec.act_dim).numpy(),
+        )

@@ -1,0 +1,281 @@
+"""Training: a loop to be read from top to bottom. Resumable at any step, to the same result."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from dfplanner.checkpoint import Checkpoint, load_tensors, save_tensors
+from dfplanner.data.episodes import Episodes
+from dfplanner.data.pace import fit_pace
+from dfplanner.data.tokens import Tokenizer
+from dfplanner.data.windows import Windows
+from dfplanner.levels import Recipe, training_levels
+from dfplanner.models.build import ModelConfig, build_model
+from dfplanner.models.inverse import fit_inverse
+from dfplanner.optim import build_optimizers, ema_update, lr_factor
+from dfplanner.schedules import Kind, Prediction, Schedule, Weighting, loss_factor, target
+from dfplanner.types import DFPlannerError, TokenSpec
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides a run's result."""
+
+    name: str
+    """Checkpoint's name."""
+    env: str
+    """Environment whose data is collected and on which the model is scored."""
+    chunk: int
+    """Environment steps a token covers."""
+    horizon: int
+    """Tokens after the goal token."""
+    steps: int
+    """Optimiser steps; the learning rate falls to zero over these."""
+    data: str = ""
+    """HDF5 file or Minari id; empty: collect it."""
+    data_steps: int = 1_000_000
+    stay: bool = True
+    """Whether collected episodes stay at their goal."""
+    hindsight: float = 0.0
+    """Share of windows whose goal is a position reached inside them."""
+    act_code: int = 12
+    seed: int = 0
+    recipe: Recipe = "diffusion-forcing"
+    goal_dropout: float = 0.15
+    model: ModelConfig = field(default_factory=ModelConfig)
+    schedule: Kind = "cosine"
+    levels: int = 1000
+    prediction: Prediction = "v"
+    weighting: Weighting = "v"
+    batch: int = 128
+    lr: float = 1e-3
+    muon_lr: float = 0.02
+    weight_decay: float = 0.0
+    flat: float = 0.5
+    """Share of the run at the full learning rate, before it falls."""
+    ema: float = 0.999
+    clip: float = 1.0
+    eval_every: int = 2000
+    save_every: int = 250
+
+
+@dataclass
+class Run:
+    """A run's moving parts: what a resumable state must hold."""
+
+    model: nn.Module
+    average: nn.Module
+    optimizers: list[torch.optim.Optimizer]
+    step: int = 0
+    best: float = float("-inf")
+
+    def state(self) -> dict[str, Tensor]:
+        """Every tensor of the run by name."""
+        out = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        out |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
+        for i, opt in enumerate(self.optimizers):
+            for p, entry in opt.state_dict()["state"].items():
+                out |= {f"opt.{i}.{p}.{k}": torch.as_tensor(v) for k, v in entry.items()}
+        return out
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """The inverse of ``state``."""
+        self.model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
+        self.average.load_state_dict({k[8:]: v for k, v in tensors.items() if k.startswith("average.")})
+        for i, opt in enumerate(self.optimizers):
+            state: dict[int, dict[str, Tensor]] = {}
+            for k, v in tensors.items():
+                if k.startswith(f"opt.{i}."):
+                    p, name = k.split(".", 3)[2:]
+                    state.setdefault(int(p), {})[name] = v
+            opt.load_state_dict({"state": state, "param_groups": opt.state_dict()["param_groups"]})
+
+
+def loss_on(
+    model: nn.Module, tokens: Tensor, levels: Tensor, mask: Tensor, noise: Tensor, schedule: Schedule, config: TrainConfig, parts: Tensor
+) -> Tensor:
+    """Weighted denoising error of tokens (B, T, C) at levels (B, T, P), over the parts that the mask (B, T, P) counts."""
+    k = levels[..., parts]
+    alpha, sigma = schedule.rates(k, tokens.dtype)
+    pred = model(alpha * tokens + sigma * noise, levels)
+    error = (pred.float() - target(tokens, noise, alpha, sigma, config.prediction)) ** 2
+    weight = loss_factor(schedule, k, config.prediction, config.weighting) * mask[..., parts]
+    return (weight * error).sum() / mask[..., parts].sum().clamp(min=1)
+
+
+def train(
+    config: TrainConfig,
+    episodes: Episodes,
+    out: Path,
+    *,
+    resume: bool = False,
+    device: str = "cpu",
+    bf16: bool = False,
+    compile: bool = False,
+    tensorboard: bool = False,
+    evaluate: Callable[[Checkpoint], dict[str, float]] | None = None,
+    progress: bool = True,
+    facts: dict[str, Any] | None = None,
+) -> Checkpoint:
+    """Trains a model and returns the best one; its files are ``out/{config.name}.safetensors`` and ``out/metrics.jsonl``.
+
+    ``evaluate`` scores the averaged weights (key "score", higher is better). Under torchrun the batch is shared among
+    ranks. Killed at any moment, ``resume=True`` goes on from ``out/state.safetensors``.
+    """
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if world > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    if device == "cuda" and world > 1:
+        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+    spec = TokenSpec(
+        episodes.observations.shape[1], episodes.actions.shape[1], config.chunk, config.act_code, config.horizon, float(episodes.meta.get("dt_s", 0.01))
+    )
+    pace = fit_pace(episodes, spec.pos, config.seed) if config.stay else None
+    windows = Windows(episodes, spec, hindsight=config.hindsight, stay=config.stay, pace=pace)
+    schedule = Schedule(config.schedule, config.levels)
+    tokenizer = windows.fit_tokenizer(np.random.default_rng([config.seed, 2**31]))
+    inverse = fit_inverse(windows, tokenizer.cpu(), config.seed).to(device)
+    tokenizer.to(device)
+    torch.manual_seed(config.seed)  # initial weights only
+    model = build_model(config.model, spec, config.levels)
+    cast(Any, model).embed.pos_scale.copy_(tokenizer.obs_std[list(spec.pos)])
+    model.to(device)
+    average = copy.deepcopy(model).requires_grad_(False)
+    run = Run(model, average, build_optimizers(model, config.lr, config.muon_lr, config.weight_decay))
+    log = Log(out, tensorboard) if rank == 0 else None
+    if resume:
+        restore(run, config, out)
+        if log:
+            log.cut(run.step)
+    net: nn.Module = nn.parallel.DistributedDataParallel(model) if world > 1 else model
+    net = cast(nn.Module, torch.compile(net)) if compile else net
+    autocast = torch.autocast(torch.device(device).type, torch.bfloat16) if bf16 else nullcontext()
+    parts = torch.from_numpy(tokenizer.part_of).to(device)
+    base_lr = [[g["lr"] for g in o.param_groups] for o in run.optimizers]
+    stop = StopSignal()
+    bar = tqdm(total=config.steps, initial=run.step, desc=config.name, unit="step", disable=not progress or rank > 0, mininterval=2)
+    began, mean_loss, count = time.monotonic(), 0.0, 0
+
+    def checkpoint() -> Checkpoint:
+        said = {"config": asdict(config), "step": run.step, "score": None if run.best == float("-inf") else run.best}
+        return Checkpoint(spec, schedule, config.prediction, config.model, average, tokenizer, inverse, said | (facts or {}))
+
+    while run.step < config.steps:
+        rng = np.random.default_rng([config.seed, run.step, rank])  # a step's randomness depends on its number alone
+        *drawn, pace = windows.draw(config.batch // world, rng)
+        tokens = tokenizer.encode(*(x.to(device) for x in drawn), pace.nan_to_num().to(device))
+        known = pace.isfinite().numpy()
+        levels, mask = training_levels(len(tokens), config.horizon, config.levels, config.recipe, rng, config.goal_dropout, known)
+        noise = torch.from_numpy(rng.standard_normal(tuple(tokens.shape), np.float32)).to(device)
+        with autocast:
+            loss = loss_on(
+                net, tokens, torch.from_numpy(levels).to(device), torch.from_numpy(mask).to(device), noise, schedule, config, parts
+            )
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+        factor = lr_factor(run.step, config.steps, flat=config.flat)
+        for opt, lrs in zip(run.optimizers, base_lr, strict=True):
+            for group, lr in zip(opt.param_groups, lrs, strict=True):
+                group["lr"] = lr * factor
+            opt.step()
+            opt.zero_grad(set_to_none=True)
+        ema_update(average, model, config.ema, run.step)
+        run.step += 1
+        mean_loss, count = mean_loss + loss.item(), count + 1
+        bar.update()
+        last = run.step == config.steps or stop.asked
+        if log and (run.step % 50 == 0 or last):
+            log.write({"step": run.step, "loss": mean_loss / count, "lr_factor": factor, "steps_per_s": count / (time.monotonic() - began)})
+            bar.set_postfix(loss=f"{mean_loss / count:.4f}", best=f"{run.best:.1f}")
+            began, mean_loss, count = time.monotonic(), 0.0, 0
+        if log and evaluate and (run.step % config.eval_every == 0 or run.step == config.steps):
+            scores = evaluate(checkpoint())
+            log.write({"step": run.step, **scores})
+            if scores["score"] >= run.best:
+                run.best = scores["score"]
+                checkpoint().save(out / f"{config.name}.safetensors")
+            began = time.monotonic()
+        if rank == 0 and (run.step % config.save_every == 0 or last):
+            save_tensors(out / "state.safetensors", run.state(), {"step": run.step, "best": run.best, "config": asdict(config)})
+        if stop.asked:
+            break
+    bar.close()
+    if rank == 0 and not evaluate and not stop.asked:
+        checkpoint().save(out / f"{config.name}.safetensors")
+    if stop.asked:
+        raise KeyboardInterrupt(f"stopped at step {run.step} of {config.steps}; go on with --resume")
+    return Checkpoint.load(out / f"{config.name}.safetensors", device) if rank == 0 else checkpoint()
+
+
+def restore(run: Run, config: TrainConfig, out: Path) -> None:
+    """Puts a run where its state file left it; refuses the state of another configuration."""
+    if not (out / "state.safetensors").is_file():
+        return  # killed before the first save: begin again
+    tensors, header = load_tensors(out / "state.safetensors")
+    then, now = header["config"], json.loads(json.dumps(asdict(config)))
+    changed = [k for k in now if then.get(k) != now[k] and k not in ("eval_every", "save_every")]
+    if changed:
+        raise DFPlannerError(
+            f"{out}/state.safetensors was trained with another {', '.join(changed)}; resume with the same configuration, or choose another --out"
+        )
+    run.load(tensors)
+    run.step, run.best = header["step"], header["best"]
+
+
+class StopSignal:
+    """Remembers that SIGINT or SIGTERM came, so that a run can save itself before it ends."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        try:
+            for s in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(s, self._ask)
+        except ValueError:
+            pass  # not in the main thread: the caller owns the signals
+
+    def _ask(self, number: int, frame: Any) -> None:  # noqa: ARG002
+        self.asked = True
+
+
+class Log:
+    """Metrics, a JSON object a line, and TensorBoard's events if asked for."""
+
+    def __init__(self, out: Path, tensorboard: bool) -> None:
+        out.mkdir(parents=True, exist_ok=True)
+        self.path = out / "metrics.jsonl"
+        self.board: Any = None
+        if tensorboard:
+            try:
+                from torch.utils.tensorboard import SummaryWriter  # pyright: ignore[reportPrivateImportUsage]
+            except ImportError as e:
+                raise DFPlannerError('TensorBoard is not installed; pip install "dfplanner[tensorboard]"') from e
+            self.board = SummaryWriter(str(out))
+
+    def cut(self, step: int) -> None:
+        """Forgets what was logged after a step: it will be computed again."""
+        if self.path.is_file():
+            lines = [line for line in self.path.read_text().splitlines() if json.loads(line)["step"] <= step]
+            self.path.write_text("".join(line + "\n" for line in lines))
+
+    def write(self, row: dict[str, float]) -> None:
+        with self.path.open("a") as f:
+            f.write(json.dumps(row) + "\n")
+        if self.board:
+            for k, v in row.items():
+                if k != "step":
+                    self.board.add_scalar(k, v, row["step"])
