@@ -85,7 +85,7 @@ def write_minari(dataset_id: str, episodes: Episodes, env_id: str) -> str:
             warnings.simplefilter("ignore")  # it asks for an author and an address
             dataset = minari.create_dataset_from_buffers(
                 dataset_id,
-                list(_buffers(episodes)),
+                list(_buffers(episodes, observation_space.dtype, action_space.dtype)),
                 env=env_id,
                 algorithm_name=str(episodes.meta.get("controller", "")),
                 description=f"Written by dfplanner: {json.dumps(episodes.meta, sort_keys=True)}",
@@ -110,19 +110,19 @@ def _spaces_of(env_id: str) -> tuple[gym.Space[Any], gym.Space[Any]]:
     return spaces
 
 
-def _buffers(episodes: Episodes) -> Iterator[Any]:
+def _buffers(episodes: Episodes, observed: Any, acted: Any) -> Iterator[Any]:
     from minari.data_collector import EpisodeBuffer
 
     for index, rows in enumerate(episodes.slices()):
         n = rows.stop - rows.start - 1
         arrival = None if episodes.arrival is None else {"arrival": int(episodes.arrival[index])}
-        acted = slice(rows.start, rows.stop - 1)
+        but_last = slice(rows.start, rows.stop - 1)
         yield EpisodeBuffer(
             id=index,
             options=arrival,
-            observations=episodes.observations[rows],  # pyright: ignore[reportArgumentType]
-            actions=episodes.actions[acted],  # pyright: ignore[reportArgumentType]
-            rewards=episodes.rewards[acted],  # pyright: ignore[reportArgumentType]
+            observations=episodes.observations[rows].astype(observed),  # pyright: ignore[reportArgumentType]
+            actions=episodes.actions[but_last].astype(acted),  # pyright: ignore[reportArgumentType]
+            rewards=episodes.rewards[but_last],  # pyright: ignore[reportArgumentType]
             terminations=np.zeros(n, bool),  # pyright: ignore[reportArgumentType]
             truncations=np.arange(n) == n - 1,  # pyright: ignore[reportArgumentType]
             infos={"goal": episodes.goals[rows]},
