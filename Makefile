@@ -48,7 +48,9 @@ $(VENV)/.core: $(MANIFEST) | $(BIN)/python
 	$(INSTALL) -e .
 	@touch $@
 
+# Of D4RL the tests read the files alone; what it depends on is not needed.
 $(VENV)/.dev: $(MANIFEST) | $(BIN)/python
 	$(INSTALL) -e ".[dev]"
+	$(INSTALL) --no-deps d4rl
 	@mkdir -p $(VENV)/links && ln -sfn ../../envs $(VENV)/links/dfplanner_envs
 	@touch $@ $(VENV)/.core
