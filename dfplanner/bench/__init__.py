@@ -1,0 +1,1 @@
+"""The benchmark: tasks, baselines, scores with their intervals, tables, pictures."""
