@@ -60,7 +60,9 @@ class Checkpoint:
         path = resolve(name_or_path)
         tensors, header = load_tensors(path, device)
         if header.get("format") != _FORMAT:
-            raise DFPlannerError(f"{path} is a safetensors file but not a dfplanner checkpoint; train one with `dfplanner train`")
+            raise DFPlannerError(
+                f"{path} is a safetensors file but not a dfplanner checkpoint; train one with `dfplanner train`"
+            )
         try:
             spec = TokenSpec.from_dict(header["spec"])
             schedule = Schedule(**header["schedule"])
@@ -75,7 +77,9 @@ class Checkpoint:
                 inverse.load_state_dict(weights)
                 inverse.requires_grad_(False).to(device)
         except (KeyError, TypeError, RuntimeError) as e:
-            raise DFPlannerError(f"{path} does not hold what its header promises ({e}); it is damaged or from another version") from e
+            raise DFPlannerError(
+                f"{path} does not hold what its header promises ({e}); it is damaged or from another version"
+            ) from e
         model.requires_grad_(False).eval()
         model, tokenizer = model.to(device), tokenizer.to(device)
         return cls(spec, schedule, header["prediction"], config, model, tokenizer, inverse, header["facts"])
@@ -96,7 +100,9 @@ def load_tensors(path: Path | str, device: str = "cpu") -> tuple[dict[str, Tenso
     except FileNotFoundError as e:
         raise DFPlannerError(f"no such checkpoint file: {path}") from e
     except (SafetensorError, OSError, json.JSONDecodeError) as e:
-        raise DFPlannerError(f"{path} cannot be read as safetensors ({e}); expected a file written by `dfplanner train`") from e
+        raise DFPlannerError(
+            f"{path} cannot be read as safetensors ({e}); expected a file written by `dfplanner train`"
+        ) from e
 
 
 def atomic_write(path: Path | str, write: Callable[[str], None]) -> None:
@@ -131,8 +137,12 @@ def resolve(name_or_path: str | Path) -> Path:
         try:
             return Path(hf_hub_download(name, "model.safetensors"))
         except Exception as e:  # the hub's client raises a zoo of errors; all mean the same to the user
-            raise DFPlannerError(f"{name!r} is neither a file nor a repository the hub would give ({type(e).__name__})") from e
-    raise DFPlannerError(f"unknown checkpoint {name!r}; bundled: {', '.join(known) or 'none'}; or give a file's path or a hub id owner/repo")
+            raise DFPlannerError(
+                f"{name!r} is neither a file nor a repository the hub would give ({type(e).__name__})"
+            ) from e
+    raise DFPlannerError(
+        f"unknown checkpoint {name!r}; bundled: {', '.join(known) or 'none'}; or give a file's path or a hub id owner/repo"
+    )
 
 
 def describe(path: Path) -> dict[str, Any]:

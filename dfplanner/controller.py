@@ -56,7 +56,12 @@ class RecedingHorizonController:
             )
         if actions == "inverse" and planner.checkpoint.inverse is None:
             raise DFPlannerError("this checkpoint holds no inverse dynamics; take actions='diffused' or 'pd'")
-        self.planner, self.replan_every, self.how, self.warm_start = planner, replan_every, actions, warm_start
+        self.planner, self.replan_every, self.how, self.warm_start = (
+            planner,
+            replan_every,
+            actions,
+            warm_start,
+        )
         self.gains, self.generator = gains or PDGains(), generator
         self.plan: Plan | None = None
         self.planned = False
@@ -73,7 +78,11 @@ class RecedingHorizonController:
         self.planned = self.plan is None or self._at >= self.replan_every
         if self.planned:
             self.plan = self.planner.plan(
-                observation, objective, self.plan if self.warm_start else None, generator=self.generator, elapsed=self._at
+                observation,
+                objective,
+                self.plan if self.warm_start else None,
+                generator=self.generator,
+                elapsed=self._at,
             )
             self._at = 0
         assert self.plan is not None
@@ -94,7 +103,9 @@ class RecedingHorizonController:
         if self.how == "inverse":
             inverse = self.planner.checkpoint.inverse
             if inverse is not None and step == 0:  # from where it is, not from where it was planned to be
-                self._chunk = inverse.chunk(self.planner.tokenizer, np.asarray(observation, np.float32), plan.states[:, token + 1])
+                self._chunk = inverse.chunk(
+                    self.planner.tokenizer, np.asarray(observation, np.float32), plan.states[:, token + 1]
+                )
             return self._chunk[:, step]
         pos = list(self.planner.spec.pos)
         ahead = plan.states[:, token + 1][:, pos]

@@ -79,10 +79,24 @@ class ReachGoal(Objective):
     last token held at the goal (Diffuser's inpainting).
     """
 
-    def __init__(self, goal: object, how: How = "token", *, pos: Sequence[int] = (0, 1), level: int = 0, soft: float = 0.05) -> None:
+    def __init__(
+        self,
+        goal: object,
+        how: How = "token",
+        *,
+        pos: Sequence[int] = (0, 1),
+        level: int = 0,
+        soft: float = 0.05,
+    ) -> None:
         if how not in ("token", "guidance", "last"):
             raise DFPlannerError(f"a goal can be told by 'token', 'guidance' or 'last', not by {how!r}")
-        self.goal, self.how, self.pos, self.level, self.soft = points(goal, len(pos), "the goal"), how, tuple(pos), level, soft
+        self.goal, self.how, self.pos, self.level, self.soft = (
+            points(goal, len(pos), "the goal"),
+            how,
+            tuple(pos),
+            level,
+            soft,
+        )
 
     def __call__(self, states: Tensor, actions: Tensor) -> Tensor:  # noqa: ARG002
         return -(_distance2(states, self.pos, self.goal) + self.soft).sqrt().sum(1)
@@ -92,7 +106,11 @@ class StayNear(Objective):
     """-Σ_t max(0, d_t - radius)²: no pull inside the radius."""
 
     def __init__(self, point: object, radius: float = 0.0, *, pos: Sequence[int] = (0, 1)) -> None:
-        self.point, self.radius, self.pos = points(point, len(pos), "the point to stay near"), radius, tuple(pos)
+        self.point, self.radius, self.pos = (
+            points(point, len(pos), "the point to stay near"),
+            radius,
+            tuple(pos),
+        )
 
     def __call__(self, states: Tensor, actions: Tensor) -> Tensor:  # noqa: ARG002
         d = (_distance2(states, self.pos, self.point) + 1e-9).sqrt()
@@ -105,7 +123,11 @@ class Avoid(Objective):
     def __init__(self, centre: object, radius: float, *, pos: Sequence[int] = (0, 1)) -> None:
         if not radius > 0:
             raise DFPlannerError(f"a region to avoid needs a radius > 0, got {radius}")
-        self.centre, self.radius, self.pos = points(centre, len(pos), "the region's centre"), radius, tuple(pos)
+        self.centre, self.radius, self.pos = (
+            points(centre, len(pos), "the region's centre"),
+            radius,
+            tuple(pos),
+        )
 
     def __call__(self, states: Tensor, actions: Tensor) -> Tensor:  # noqa: ARG002
         d = (_distance2(states, self.pos, self.centre) + 1e-9).sqrt()
@@ -127,9 +149,15 @@ class Limits(Objective):
     """-Σ (how far outside [low, high])², for states by default, or for actions."""
 
     def __init__(self, low: object, high: object, *, of: Literal["states", "actions"] = "states") -> None:
-        self.low, self.high, self.of = torch.as_tensor(np.asarray(low, np.float32)), torch.as_tensor(np.asarray(high, np.float32)), of
+        self.low, self.high, self.of = (
+            torch.as_tensor(np.asarray(low, np.float32)),
+            torch.as_tensor(np.asarray(high, np.float32)),
+            of,
+        )
         if (self.low > self.high).any():
-            raise DFPlannerError(f"a limit's low {self.low.tolist()} lies above its high {self.high.tolist()}; swap them")
+            raise DFPlannerError(
+                f"a limit's low {self.low.tolist()} lies above its high {self.high.tolist()}; swap them"
+            )
 
     def __call__(self, states: Tensor, actions: Tensor) -> Tensor:
         x = states if self.of == "states" else actions
@@ -143,11 +171,15 @@ class Field(Objective):
     values (X, Y): the score at ``origin`` + ``spacing`` · (i, j); or (B, X, Y), one map for each problem.
     """
 
-    def __init__(self, values: Array, origin: Sequence[float], spacing: float, *, pos: Sequence[int] = (0, 1)) -> None:
+    def __init__(
+        self, values: Array, origin: Sequence[float], spacing: float, *, pos: Sequence[int] = (0, 1)
+    ) -> None:
         v = torch.as_tensor(np.asarray(values, np.float32))
         self.values = v[None] if v.ndim == 2 else v
         if self.values.ndim != 3 or not torch.isfinite(self.values).all():
-            raise DFPlannerError(f"a field needs finite values of shape (X, Y) or (B, X, Y), got {tuple(v.shape)}")
+            raise DFPlannerError(
+                f"a field needs finite values of shape (X, Y) or (B, X, Y), got {tuple(v.shape)}"
+            )
         self.origin, self.spacing, self.pos = torch.tensor(list(origin)), spacing, tuple(pos)
 
     def __call__(self, states: Tensor, actions: Tensor) -> Tensor:  # noqa: ARG002

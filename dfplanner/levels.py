@@ -13,7 +13,9 @@ Recipe = Literal["diffusion-forcing", "independent", "teacher-forcing", "full-se
 Levels = NDArray[np.int64]
 
 
-def observation_levels(n: int, tokens: int, k: int, recipe: Recipe, rng: np.random.Generator) -> tuple[Levels, NDArray[np.bool_]]:
+def observation_levels(
+    n: int, tokens: int, k: int, recipe: Recipe, rng: np.random.Generator
+) -> tuple[Levels, NDArray[np.bool_]]:
     """Levels (n, tokens) in 0..k of the observations, and which of them count in the loss.
 
     - ``diffusion-forcing``: 40 % independent, 30 % sorted along time (a certain near future), 30 % shared; the first clean

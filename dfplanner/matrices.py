@@ -20,7 +20,9 @@ Matrix = NDArray[np.int64]
 def level_list(k: int, n: int) -> Matrix:
     """n + 1 levels from 0 to k, evenly spread: (n+1,) rising, l_0 = 0, l_n = k; raises if n is not in 1..k."""
     if not 1 <= n <= k:
-        raise DFPlannerError(f"{n} sampling steps were asked of a schedule with {k} levels; expected 1 to {k}")
+        raise DFPlannerError(
+            f"{n} sampling steps were asked of a schedule with {k} levels; expected 1 to {k}"
+        )
     return np.round(np.linspace(0, k, n + 1)).astype(np.int64)
 
 
@@ -48,7 +50,9 @@ def pyramid(tokens: int, levels: Matrix, scale: float) -> Matrix:
     scale 0 is the full sequence, scale n the autoregressive matrix; fractions are allowed (two tokens a row at ½).
     """
     if not (math.isfinite(scale) and scale >= 0):
-        raise DFPlannerError(f"the pyramid's uncertainty scale is {scale}; expected a number ≥ 0 (rows a token waits for the one before)")
+        raise DFPlannerError(
+            f"the pyramid's uncertainty scale is {scale}; expected a number ≥ 0 (rows a token waits for the one before)"
+        )
     return _staggered(np.arange(_positive(tokens)) * float(scale), levels)
 
 

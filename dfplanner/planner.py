@@ -75,7 +75,9 @@ class Planner:
         """Network evaluations that the last plan took."""
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str | Path, settings: PlannerSettings | None = None, device: str = "cpu") -> Planner:
+    def from_pretrained(
+        cls, name_or_path: str | Path, settings: PlannerSettings | None = None, device: str = "cpu"
+    ) -> Planner:
         """By bundled name, file or hub id; raises DFPlannerError if it cannot be had."""
         return cls(Checkpoint.load(name_or_path, device), settings)
 
@@ -103,8 +105,12 @@ class Planner:
         if horizon < 2:
             raise DFPlannerError(f"a plan needs a horizon of at least 2 tokens, got {horizon}")
         if committed and previous is None:
-            raise DFPlannerError(f"{committed} actions are said to be committed, but no previous plan was given; pass previous=")
-        r = self._request(self._history(history), objective, min(horizon, self.spec.horizon), trust, s, generator)
+            raise DFPlannerError(
+                f"{committed} actions are said to be committed, but no previous plan was given; pass previous="
+            )
+        r = self._request(
+            self._history(history), objective, min(horizon, self.spec.horizon), trust, s, generator
+        )
         if previous is not None:
             self._warm_start(r, previous, elapsed, committed, s, generator)
         steps: list[tuple[Array, Matrix]] = []
@@ -113,7 +119,11 @@ class Planner:
             steps.append((self._states(x0[:, r.context :]), row[r.context :].copy()))
 
         sampler = Sampler(
-            cast(Denoiser, self.checkpoint.model), self.schedule, self.checkpoint.prediction, self.parts, s.stabilise
+            cast(Denoiser, self.checkpoint.model),
+            self.schedule,
+            self.checkpoint.prediction,
+            self.parts,
+            s.stabilise,
         )
         guide = self._guidance(objective, s, r)
         x, self.calls = sampler(
@@ -133,11 +143,19 @@ class Planner:
                 f"(batch, observations, {self.spec.obs_dim})"
             )
         if not np.isfinite(h).all():
-            raise DFPlannerError("history holds a NaN or an infinity; give level `trust` to a doubtful sensor instead of a broken number")
+            raise DFPlannerError(
+                "history holds a NaN or an infinity; give level `trust` to a doubtful sensor instead of a broken number"
+            )
         return torch.from_numpy(h).to(self.device)
 
     def _request(
-        self, seen: Tensor, objective: Objective | None, tokens: int, trust: int, s: PlannerSettings, generator: torch.Generator | None
+        self,
+        seen: Tensor,
+        objective: Objective | None,
+        tokens: int,
+        trust: int,
+        s: PlannerSettings,
+        generator: torch.Generator | None,
     ) -> _Request:
         """Noise, with what is known put in, and the matrix that says how much of it is known."""
         b, context, k = seen.shape[0], seen.shape[1], self.schedule.levels
@@ -152,7 +170,9 @@ class Planner:
         observations = np.concatenate([past, observations], 1)
         chunks = range(context, context + min(s.action_chunks, future))
         if s.action_steps:
-            matrix = matrices.observations_then_actions(observations, matrices.level_list(k, s.action_steps), chunks, k)
+            matrix = matrices.observations_then_actions(
+                observations, matrices.level_list(k, s.action_steps), chunks, k
+            )
         else:
             matrix = matrices.together(observations, chunks, k)
         goal, goal_levels = self._goal(objective, b, s)
@@ -160,13 +180,15 @@ class Planner:
         known = self.schedule.rates(torch.tensor(goal_levels, device=self.device)[self.parts])
         x[:, 0] = known[0] * goal + known[1] * x[:, 0]
         # a doubtful observation is as it would be after noise of its level: it already holds that noise itself
-        x[:, 1 : context + 1, : self.spec.obs_dim] = self.schedule.rates(torch.tensor(trust))[0].to(self.device) * (
-            self.tokenizer.encode_obs(seen)
-        )
+        x[:, 1 : context + 1, : self.spec.obs_dim] = self.schedule.rates(torch.tensor(trust))[0].to(
+            self.device
+        ) * (self.tokenizer.encode_obs(seen))
         matrix = matrices.with_prefix(matrix, np.array([goal_levels]))
         for _, term in objective.terms if objective else ():
             if isinstance(term, ReachGoal) and term.how == "last":
-                x[:, -1, : self.spec.obs_dim] = self.tokenizer.goal_token(_batch(term.goal, b).to(self.device))[:, : self.spec.obs_dim]
+                x[:, -1, : self.spec.obs_dim] = self.tokenizer.goal_token(
+                    _batch(term.goal, b).to(self.device)
+                )[:, : self.spec.obs_dim]
                 matrix[:, -1, 0] = 0
         return _Request(x, matrix, context)
 
@@ -177,16 +199,27 @@ class Planner:
         for _, term in objective.terms if objective else ():
             if isinstance(term, ReachGoal) and term.how == "token":
                 goal, level = _batch(term.goal, b), term.level
-        return self.tokenizer.goal_token(goal.to(self.device), s.pace or 0.0), [level, k if s.pace is None else 0]
+        return self.tokenizer.goal_token(goal.to(self.device), s.pace or 0.0), [
+            level,
+            k if s.pace is None else 0,
+        ]
 
     def _warm_start(
-        self, r: _Request, previous: Plan, elapsed: int, committed: int, s: PlannerSettings, generator: torch.Generator | None
+        self,
+        r: _Request,
+        previous: Plan,
+        elapsed: int,
+        committed: int,
+        s: PlannerSettings,
+        generator: torch.Generator | None,
     ) -> None:
         """Puts the rest of the previous plan, re-noised, where there was pure noise, and holds committed chunks."""
         b, k = r.x.shape[0], self.schedule.levels
         old = torch.from_numpy(previous.tokens).to(self.device)
         if old.shape[0] != b:
-            raise DFPlannerError(f"the previous plan is for a batch of {old.shape[0]}, the history for {b}; they must agree")
+            raise DFPlannerError(
+                f"the previous plan is for a batch of {old.shape[0]}, the history for {b}; they must agree"
+            )
         start = r.matrix[0].copy()
         first, future = 1 + r.context, r.x.shape[1] - 1 - r.context
         where = torch.arange(1, future + 1) + elapsed / self.spec.chunk
@@ -217,7 +250,11 @@ class Planner:
         return torch.from_numpy(previous.actions[:, elapsed : elapsed + n]).to(self.device)
 
     def _guidance(self, objective: Objective | None, s: PlannerSettings, r: _Request) -> Guidance | None:
-        terms = [(w, t) for w, t in objective.terms if not (isinstance(t, ReachGoal) and t.how != "guidance")] if objective else []
+        terms = (
+            [(w, t) for w, t in objective.terms if not (isinstance(t, ReachGoal) and t.how != "guidance")]
+            if objective
+            else []
+        )
         if not terms or s.guidance == 0:
             return None
 
@@ -228,7 +265,13 @@ class Planner:
         return Guidance(score, s.guidance, samples=s.samples, near=s.near)
 
     def _continue(
-        self, tokens: Tensor, levels: Matrix, horizon: int, objective: Objective | None, sampler: Sampler, s: PlannerSettings,
+        self,
+        tokens: Tensor,
+        levels: Matrix,
+        horizon: int,
+        objective: Objective | None,
+        sampler: Sampler,
+        s: PlannerSettings,
         generator: torch.Generator | None,
     ) -> tuple[Tensor, Matrix]:
         """Rolls past the trained horizon: the last few tokens become the context of a fresh window."""
@@ -236,7 +279,9 @@ class Planner:
         seen = self.tokenizer.decode_obs(tokens[:, -keep:, : self.spec.obs_dim])
         more = min(horizon - tokens.shape[1] + 1, self.spec.horizon - keep + 1)
         r = self._request(seen, objective, more, 0, s, generator)
-        x, calls = sampler(r.x, r.matrix, guidance=self._guidance(objective, s, r), eta=s.eta, generator=generator)
+        x, calls = sampler(
+            r.x, r.matrix, guidance=self._guidance(objective, s, r), eta=s.eta, generator=generator
+        )
         self.calls += calls
         return torch.cat([tokens, x[:, 1 + keep :]], 1), np.concatenate([levels, r.matrix[-1, 1 + keep :]])
 
@@ -249,7 +294,13 @@ class Planner:
         return self.tokenizer.decode_obs(tokens[..., : self.spec.obs_dim]).cpu().numpy()
 
     def _plan(
-        self, tokens: Tensor, levels: Matrix, objective: Objective | None, previous: Plan | None, elapsed: int, committed: int,
+        self,
+        tokens: Tensor,
+        levels: Matrix,
+        objective: Objective | None,
+        previous: Plan | None,
+        elapsed: int,
+        committed: int,
         trace: tuple[tuple[Array, Matrix], ...],
     ) -> Plan:
         with torch.no_grad():
@@ -261,14 +312,25 @@ class Planner:
         if previous is not None and committed:
             actions[:, :committed] = self._committed(previous, elapsed, committed).cpu().numpy()
         if not np.isfinite(actions).all() or not torch.isfinite(states).all():
-            raise DFPlannerError("the plan came out with numbers that are not finite; lower the guidance, or check the checkpoint")
+            raise DFPlannerError(
+                "the plan came out with numbers that are not finite; lower the guidance, or check the checkpoint"
+            )
         return Plan(
-            states.cpu().numpy(), actions, levels, score.cpu().numpy(), self.spec.chunk, self.spec.dt_s, tokens.cpu().numpy(), trace
+            states.cpu().numpy(),
+            actions,
+            levels,
+            score.cpu().numpy(),
+            self.spec.chunk,
+            self.spec.dt_s,
+            tokens.cpu().numpy(),
+            trace,
         )
 
 
 def _batch(goal: Tensor, b: int) -> Tensor:
     """Goals (1 or B, g) as (B, g)."""
     if goal.shape[0] not in (1, b):
-        raise DFPlannerError(f"{goal.shape[0]} goals were given for a batch of {b}; expected one for all, or one each")
+        raise DFPlannerError(
+            f"{goal.shape[0]} goals were given for a batch of {b}; expected one for all, or one each"
+        )
     return goal.expand(b, -1)

@@ -61,14 +61,23 @@ class Sampler:
         return to_x0_eps(out, x, alpha, sigma, self.prediction)
 
     def step(
-        self, x: Tensor, x0: Tensor, eps: Tensor, now: Tensor, then: Tensor, eta: float, generator: torch.Generator | None
+        self,
+        x: Tensor,
+        x0: Tensor,
+        eps: Tensor,
+        now: Tensor,
+        then: Tensor,
+        eta: float,
+        generator: torch.Generator | None,
     ) -> Tensor:
         """Moves x (B, T, C) from levels ``now`` (T, P) to ``then``; what does not change level stays as it is."""
         k, k2 = now[:, self.parts], then[:, self.parts]
         a2, s2 = self.schedule.rates(k2, x.dtype)
         if eta > 0:
             a, s = self.schedule.rates(k, x.dtype)
-            spread = eta * (s2 / s.clamp(min=1e-12)) * (1 - (a / a2.clamp(min=1e-12)) ** 2).clamp(min=0).sqrt()
+            spread = (
+                eta * (s2 / s.clamp(min=1e-12)) * (1 - (a / a2.clamp(min=1e-12)) ** 2).clamp(min=0).sqrt()
+            )
             noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
             new = a2 * x0 + (s2**2 - spread**2).clamp(min=0).sqrt() * eps + spread * noise
         else:
@@ -104,20 +113,34 @@ class Sampler:
                 # a causal model need not look past the last token that moves
                 t = int(np.flatnonzero(moves)[-1]) + 1 if self.model.causal and moves.any() else x.shape[1]
                 x0, eps = self.predict(x[:, :t], rows[m, :t])
-                x = torch.cat([self.step(x[:, :t], x0, eps, rows[m, :t], rows[m + 1, :t], eta, generator), x[:, t:]], 1)
+                x = torch.cat(
+                    [self.step(x[:, :t], x0, eps, rows[m, :t], rows[m + 1, :t], eta, generator), x[:, t:]], 1
+                )
                 if trace:
                     trace(x0 if t == x.shape[1] else torch.cat([x0, x[:, t:]], 1), matrix[m + 1])
         return x, len(moving)
 
     def _guided(
-        self, x: Tensor, matrix: Matrix, g: Guidance, eta: float, generator: torch.Generator | None, trace: Trace | None
+        self,
+        x: Tensor,
+        matrix: Matrix,
+        g: Guidance,
+        eta: float,
+        generator: torch.Generator | None,
+        trace: Trace | None,
     ) -> tuple[Tensor, int]:
         """As above with an objective; n futures are one batch of n·B, never n passes."""
         rows, n, b = torch.from_numpy(matrix).to(x.device), max(1, g.samples), x.shape[0]
         free = (np.diff(matrix, axis=0) != 0).any((0, 2))
         x = x.detach().repeat(n, 1, 1)
         if n > 1:  # futures differ beyond the near tokens only
-            x = _own_futures(x, rows[0][:, self.parts] == self.schedule.levels, self._first(matrix[0], free) + g.near, b, generator)
+            x = _own_futures(
+                x,
+                rows[0][:, self.parts] == self.schedule.levels,
+                self._first(matrix[0], free) + g.near,
+                b,
+                generator,
+            )
         for m in range(len(matrix) - 1):
             now, then = rows[m], rows[m + 1]
             border = self._first(matrix[m], free) + g.near
@@ -139,7 +162,9 @@ class Sampler:
         return int(open_[0]) if len(open_) else len(free)
 
 
-def guided_prediction(s: Sampler, x: Tensor, now: Tensor, g: Guidance, border: int, b: int) -> tuple[Tensor, Tensor, Tensor]:
+def guided_prediction(
+    s: Sampler, x: Tensor, now: Tensor, g: Guidance, border: int, b: int
+) -> tuple[Tensor, Tensor, Tensor]:
     """x̂0, ε̂ and the objective's gradient with respect to x (n·B, T, C), averaged over the n futures before ``border``."""
     x = x.detach().requires_grad_(True)
     x0, eps = s.predict(x, now)
@@ -152,7 +177,9 @@ def guided_prediction(s: Sampler, x: Tensor, now: Tensor, g: Guidance, border: i
     return x0.detach(), eps.detach(), grad
 
 
-def _own_futures(x: Tensor, noise_only: Tensor, border: int, b: int, generator: torch.Generator | None) -> Tensor:
+def _own_futures(
+    x: Tensor, noise_only: Tensor, border: int, b: int, generator: torch.Generator | None
+) -> Tensor:
     """Fresh noise beyond the border, where there is only noise (T, C), in all futures but the first: x (n·B, T, C)."""
     far = noise_only & (torch.arange(x.shape[1], device=x.device) >= border)[:, None]
     noise = torch.randn((len(x) - b, *x.shape[1:]), generator=generator, dtype=x.dtype, device=x.device)

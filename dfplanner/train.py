@@ -107,7 +107,14 @@ class Run:
 
 
 def loss_on(
-    model: nn.Module, tokens: Tensor, levels: Tensor, mask: Tensor, noise: Tensor, schedule: Schedule, config: TrainConfig, parts: Tensor
+    model: nn.Module,
+    tokens: Tensor,
+    levels: Tensor,
+    mask: Tensor,
+    noise: Tensor,
+    schedule: Schedule,
+    config: TrainConfig,
+    parts: Tensor,
 ) -> Tensor:
     """Weighted denoising error of tokens (B, T, C) at levels (B, T, P), over the parts that the mask (B, T, P) counts."""
     k = levels[..., parts]
@@ -143,7 +150,12 @@ def train(
     if device == "cuda" and world > 1:
         device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
     spec = TokenSpec(
-        episodes.observations.shape[1], episodes.actions.shape[1], config.chunk, config.act_code, config.horizon, float(episodes.meta.get("dt_s", 0.01))
+        episodes.observations.shape[1],
+        episodes.actions.shape[1],
+        config.chunk,
+        config.act_code,
+        config.horizon,
+        float(episodes.meta.get("dt_s", 0.01)),
     )
     pace = fit_pace(episodes, spec.pos, config.seed) if config.stay else None
     windows = Windows(episodes, spec, hindsight=config.hindsight, stay=config.stay, pace=pace)
@@ -168,23 +180,47 @@ def train(
     parts = torch.from_numpy(tokenizer.part_of).to(device)
     base_lr = [[g["lr"] for g in o.param_groups] for o in run.optimizers]
     stop = StopSignal()
-    bar = tqdm(total=config.steps, initial=run.step, desc=config.name, unit="step", disable=not progress or rank > 0, mininterval=2)
+    bar = tqdm(
+        total=config.steps,
+        initial=run.step,
+        desc=config.name,
+        unit="step",
+        disable=not progress or rank > 0,
+        mininterval=2,
+    )
     began, mean_loss, count = time.monotonic(), 0.0, 0
 
     def checkpoint() -> Checkpoint:
-        said = {"config": asdict(config), "step": run.step, "score": None if run.best == float("-inf") else run.best}
-        return Checkpoint(spec, schedule, config.prediction, config.model, average, tokenizer, inverse, said | (facts or {}))
+        said = {
+            "config": asdict(config),
+            "step": run.step,
+            "score": None if run.best == float("-inf") else run.best,
+        }
+        return Checkpoint(
+            spec, schedule, config.prediction, config.model, average, tokenizer, inverse, said | (facts or {})
+        )
 
     while run.step < config.steps:
-        rng = np.random.default_rng([config.seed, run.step, rank])  # a step's randomness depends on its number alone
+        rng = np.random.default_rng(
+            [config.seed, run.step, rank]
+        )  # a step's randomness depends on its number alone
         *drawn, pace = windows.draw(config.batch // world, rng)
         tokens = tokenizer.encode(*(x.to(device) for x in drawn), pace.nan_to_num().to(device))
         known = pace.isfinite().numpy()
-        levels, mask = training_levels(len(tokens), config.horizon, config.levels, config.recipe, rng, config.goal_dropout, known)
+        levels, mask = training_levels(
+            len(tokens), config.horizon, config.levels, config.recipe, rng, config.goal_dropout, known
+        )
         noise = torch.from_numpy(rng.standard_normal(tuple(tokens.shape), np.float32)).to(device)
         with autocast:
             loss = loss_on(
-                net, tokens, torch.from_numpy(levels).to(device), torch.from_numpy(mask).to(device), noise, schedule, config, parts
+                net,
+                tokens,
+                torch.from_numpy(levels).to(device),
+                torch.from_numpy(mask).to(device),
+                noise,
+                schedule,
+                config,
+                parts,
             )
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), config.clip)
@@ -200,7 +236,14 @@ def train(
         bar.update()
         last = run.step == config.steps or stop.asked
         if log and (run.step % 50 == 0 or last):
-            log.write({"step": run.step, "loss": mean_loss / count, "lr_factor": factor, "steps_per_s": count / (time.monotonic() - began)})
+            log.write(
+                {
+                    "step": run.step,
+                    "loss": mean_loss / count,
+                    "lr_factor": factor,
+                    "steps_per_s": count / (time.monotonic() - began),
+                }
+            )
             bar.set_postfix(loss=f"{mean_loss / count:.4f}", best=f"{run.best:.1f}")
             began, mean_loss, count = time.monotonic(), 0.0, 0
         if log and evaluate and (run.step % config.eval_every == 0 or run.step == config.steps):
@@ -211,7 +254,11 @@ def train(
                 checkpoint().save(out / f"{config.name}.safetensors")
             began = time.monotonic()
         if rank == 0 and (run.step % config.save_every == 0 or last):
-            save_tensors(out / "state.safetensors", run.state(), {"step": run.step, "best": run.best, "config": asdict(config)})
+            save_tensors(
+                out / "state.safetensors",
+                run.state(),
+                {"step": run.step, "best": run.best, "config": asdict(config)},
+            )
         if stop.asked:
             break
     bar.close()
@@ -263,7 +310,9 @@ class Log:
             try:
                 from torch.utils.tensorboard import SummaryWriter  # pyright: ignore[reportPrivateImportUsage]
             except ImportError as e:
-                raise DFPlannerError('TensorBoard is not installed; pip install "dfplanner[tensorboard]"') from e
+                raise DFPlannerError(
+                    'TensorBoard is not installed; pip install "dfplanner[tensorboard]"'
+                ) from e
             self.board = SummaryWriter(str(out))
 
     def cut(self, step: int) -> None:

@@ -56,7 +56,9 @@ class TokenSpec:
         try:
             return cls(**{**d, "pos": tuple(d.get("pos", (0, 1)))})
         except TypeError as e:
-            raise DFPlannerError(f"a TokenSpec could not be read ({e}); the checkpoint's JSON is not ours or too old") from e
+            raise DFPlannerError(
+                f"a TokenSpec could not be read ({e}); the checkpoint's JSON is not ours or too old"
+            ) from e
 
 
 @dataclass(frozen=True)

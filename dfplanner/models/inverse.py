@@ -18,7 +18,11 @@ class InverseDynamics(nn.Module):
         super().__init__()
         self.width = width
         self.net = nn.Sequential(
-            nn.Linear(2 * spec.obs_dim, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, spec.act_code)
+            nn.Linear(2 * spec.obs_dim, width),
+            nn.SiLU(),
+            nn.Linear(width, width),
+            nn.SiLU(),
+            nn.Linear(width, spec.act_code),
         )
 
     def forward(self, now: Tensor, then: Tensor) -> Tensor:
@@ -31,7 +35,9 @@ class InverseDynamics(nn.Module):
         return tokenizer.decode_actions(self(a, b)).numpy()
 
 
-def fit_inverse(windows: Windows, tokenizer: Tokenizer, seed: int, steps: int = 2000, batch: int = 64) -> InverseDynamics:
+def fit_inverse(
+    windows: Windows, tokenizer: Tokenizer, seed: int, steps: int = 2000, batch: int = 64
+) -> InverseDynamics:
     """Least squares over the data's own transitions; the same seed gives the same weights."""
     spec = windows.spec
     with torch.random.fork_rng(devices=[]):

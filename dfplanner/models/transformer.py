@@ -38,7 +38,16 @@ class Transformer(nn.Module):
     """model(x (B, T, C), levels (B, T, P) int) -> (B, T, C), T at most horizon + 1. Causal: token t sees tokens ≤ t."""
 
     def __init__(
-        self, spec: TokenSpec, levels: int, width: int, layers: int, heads: int, ff: int, causal: bool, octaves: int, period: float
+        self,
+        spec: TokenSpec,
+        levels: int,
+        width: int,
+        layers: int,
+        heads: int,
+        ff: int,
+        causal: bool,
+        octaves: int,
+        period: float,
     ) -> None:
         super().__init__()
         self.causal = causal
