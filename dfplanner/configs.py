@@ -9,9 +9,7 @@ from dfplanner.train import TrainConfig
 from dfplanner.types import DFPlannerError
 
 _MAZES = {
-    "maze2d-umaze": TrainConfig(
-        "maze2d-umaze", "maze2d-umaze", chunk=10, horizon=24, steps=3500, data_steps=1_000_000
-    ),
+    "maze2d-umaze": TrainConfig("maze2d-umaze", "maze2d-umaze", chunk=10, horizon=24, steps=3500, data_steps=1_000_000),
     "maze2d-medium": TrainConfig(
         "maze2d-medium", "maze2d-medium", chunk=15, horizon=24, steps=9000, data_steps=2_000_000
     ),

@@ -171,15 +171,11 @@ class Field(Objective):
     values (X, Y): the score at ``origin`` + ``spacing`` · (i, j); or (B, X, Y), one map for each problem.
     """
 
-    def __init__(
-        self, values: Array, origin: Sequence[float], spacing: float, *, pos: Sequence[int] = (0, 1)
-    ) -> None:
+    def __init__(self, values: Array, origin: Sequence[float], spacing: float, *, pos: Sequence[int] = (0, 1)) -> None:
         v = torch.as_tensor(np.asarray(values, np.float32))
         self.values = v[None] if v.ndim == 2 else v
         if self.values.ndim != 3 or not torch.isfinite(self.values).all():
-            raise DFPlannerError(
-                f"a field needs finite values of shape (X, Y) or (B, X, Y), got {tuple(v.shape)}"
-            )
+            raise DFPlannerError(f"a field needs finite values of shape (X, Y) or (B, X, Y), got {tuple(v.shape)}")
         self.origin, self.spacing, self.pos = torch.tensor(list(origin)), spacing, tuple(pos)
 
     def __call__(self, states: Tensor, actions: Tensor) -> Tensor:  # noqa: ARG002

@@ -20,9 +20,7 @@ Matrix = NDArray[np.int64]
 def level_list(k: int, n: int) -> Matrix:
     """n + 1 levels from 0 to k, evenly spread: (n+1,) rising, l_0 = 0, l_n = k; raises if n is not in 1..k."""
     if not 1 <= n <= k:
-        raise DFPlannerError(
-            f"{n} sampling steps were asked of a schedule with {k} levels; expected 1 to {k}"
-        )
+        raise DFPlannerError(f"{n} sampling steps were asked of a schedule with {k} levels; expected 1 to {k}")
     return np.round(np.linspace(0, k, n + 1)).astype(np.int64)
 
 

@@ -57,9 +57,7 @@ def split_parameters(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
     return matrices, rest
 
 
-def build_optimizers(
-    model: nn.Module, lr: float, muon_lr: float, weight_decay: float
-) -> list[torch.optim.Optimizer]:
+def build_optimizers(model: nn.Module, lr: float, muon_lr: float, weight_decay: float) -> list[torch.optim.Optimizer]:
     """Muon (if the model has blocks of matrices) and AdamW."""
     matrices, rest = split_parameters(model)
     adamw = torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.99), weight_decay=weight_decay)

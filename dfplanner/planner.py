@@ -108,9 +108,7 @@ class Planner:
             raise DFPlannerError(
                 f"{committed} actions are said to be committed, but no previous plan was given; pass previous="
             )
-        r = self._request(
-            self._history(history), objective, min(horizon, self.spec.horizon), trust, s, generator
-        )
+        r = self._request(self._history(history), objective, min(horizon, self.spec.horizon), trust, s, generator)
         if previous is not None:
             self._warm_start(r, previous, elapsed, committed, s, generator)
         steps: list[tuple[Array, Matrix]] = []
@@ -170,9 +168,7 @@ class Planner:
         observations = np.concatenate([past, observations], 1)
         chunks = range(context, context + min(s.action_chunks, future))
         if s.action_steps:
-            matrix = matrices.observations_then_actions(
-                observations, matrices.level_list(k, s.action_steps), chunks, k
-            )
+            matrix = matrices.observations_then_actions(observations, matrices.level_list(k, s.action_steps), chunks, k)
         else:
             matrix = matrices.together(observations, chunks, k)
         goal, goal_levels = self._goal(objective, b, s)
@@ -180,15 +176,15 @@ class Planner:
         known = self.schedule.rates(torch.tensor(goal_levels, device=self.device)[self.parts])
         x[:, 0] = known[0] * goal + known[1] * x[:, 0]
         # a doubtful observation is as it would be after noise of its level: it already holds that noise itself
-        x[:, 1 : context + 1, : self.spec.obs_dim] = self.schedule.rates(torch.tensor(trust))[0].to(
-            self.device
-        ) * (self.tokenizer.encode_obs(seen))
+        x[:, 1 : context + 1, : self.spec.obs_dim] = self.schedule.rates(torch.tensor(trust))[0].to(self.device) * (
+            self.tokenizer.encode_obs(seen)
+        )
         matrix = matrices.with_prefix(matrix, np.array([goal_levels]))
         for _, term in objective.terms if objective else ():
             if isinstance(term, ReachGoal) and term.how == "last":
-                x[:, -1, : self.spec.obs_dim] = self.tokenizer.goal_token(
-                    _batch(term.goal, b).to(self.device)
-                )[:, : self.spec.obs_dim]
+                x[:, -1, : self.spec.obs_dim] = self.tokenizer.goal_token(_batch(term.goal, b).to(self.device))[
+                    :, : self.spec.obs_dim
+                ]
                 matrix[:, -1, 0] = 0
         return _Request(x, matrix, context)
 
@@ -279,9 +275,7 @@ class Planner:
         seen = self.tokenizer.decode_obs(tokens[:, -keep:, : self.spec.obs_dim])
         more = min(horizon - tokens.shape[1] + 1, self.spec.horizon - keep + 1)
         r = self._request(seen, objective, more, 0, s, generator)
-        x, calls = sampler(
-            r.x, r.matrix, guidance=self._guidance(objective, s, r), eta=s.eta, generator=generator
-        )
+        x, calls = sampler(r.x, r.matrix, guidance=self._guidance(objective, s, r), eta=s.eta, generator=generator)
         self.calls += calls
         return torch.cat([tokens, x[:, 1 + keep :]], 1), np.concatenate([levels, r.matrix[-1, 1 + keep :]])
 
@@ -330,7 +324,5 @@ class Planner:
 def _batch(goal: Tensor, b: int) -> Tensor:
     """Goals (1 or B, g) as (B, g)."""
     if goal.shape[0] not in (1, b):
-        raise DFPlannerError(
-            f"{goal.shape[0]} goals were given for a batch of {b}; expected one for all, or one each"
-        )
+        raise DFPlannerError(f"{goal.shape[0]} goals were given for a batch of {b}; expected one for all, or one each")
     return goal.expand(b, -1)

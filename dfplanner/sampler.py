@@ -75,9 +75,7 @@ class Sampler:
         a2, s2 = self.schedule.rates(k2, x.dtype)
         if eta > 0:
             a, s = self.schedule.rates(k, x.dtype)
-            spread = (
-                eta * (s2 / s.clamp(min=1e-12)) * (1 - (a / a2.clamp(min=1e-12)) ** 2).clamp(min=0).sqrt()
-            )
+            spread = eta * (s2 / s.clamp(min=1e-12)) * (1 - (a / a2.clamp(min=1e-12)) ** 2).clamp(min=0).sqrt()
             noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
             new = a2 * x0 + (s2**2 - spread**2).clamp(min=0).sqrt() * eps + spread * noise
         else:
@@ -113,9 +111,7 @@ class Sampler:
                 # a causal model need not look past the last token that moves
                 t = int(np.flatnonzero(moves)[-1]) + 1 if self.model.causal and moves.any() else x.shape[1]
                 x0, eps = self.predict(x[:, :t], rows[m, :t])
-                x = torch.cat(
-                    [self.step(x[:, :t], x0, eps, rows[m, :t], rows[m + 1, :t], eta, generator), x[:, t:]], 1
-                )
+                x = torch.cat([self.step(x[:, :t], x0, eps, rows[m, :t], rows[m + 1, :t], eta, generator), x[:, t:]], 1)
                 if trace:
                     trace(x0 if t == x.shape[1] else torch.cat([x0, x[:, t:]], 1), matrix[m + 1])
         return x, len(moving)
@@ -177,9 +173,7 @@ def guided_prediction(
     return x0.detach(), eps.detach(), grad
 
 
-def _own_futures(
-    x: Tensor, noise_only: Tensor, border: int, b: int, generator: torch.Generator | None
-) -> Tensor:
+def _own_futures(x: Tensor, noise_only: Tensor, border: int, b: int, generator: torch.Generator | None) -> Tensor:
     """Fresh noise beyond the border, where there is only noise (T, C), in all futures but the first: x (n·B, T, C)."""
     far = noise_only & (torch.arange(x.shape[1], device=x.device) >= border)[:, None]
     noise = torch.randn((len(x) - b, *x.shape[1:]), generator=generator, dtype=x.dtype, device=x.device)

@@ -70,9 +70,7 @@ class Schedule:
         return a * x0 + s * noise
 
 
-def to_x0_eps(
-    pred: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor, kind: Prediction
-) -> tuple[Tensor, Tensor]:
+def to_x0_eps(pred: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor, kind: Prediction) -> tuple[Tensor, Tensor]:
     """The clean sample and the noise that a model's output stands for, all shaped like x.
 
     Where the division is by a vanishing rate the other quantity is left as the prior says (ε = x at pure noise).
@@ -131,9 +129,7 @@ def loss_factor(schedule: Schedule, k: Tensor, prediction: Prediction, weighting
     """Factor on ‖pred - target‖² that makes it the weighted x0 error, so any prediction can train any weighting."""
     bar = schedule.alpha_bar(k)
     snr = bar / (1 - bar).clamp(min=1e-12)
-    per_x0 = {"v": snr + 1, "eps": snr, "x0": torch.ones_like(snr)}[
-        prediction
-    ]  # error in pred = per_x0 · error in x0
+    per_x0 = {"v": snr + 1, "eps": snr, "x0": torch.ones_like(snr)}[prediction]  # error in pred = per_x0 · error in x0
     if weighting == prediction:
         return (k > 0).float()
     return x0_weight(schedule, k, weighting) / per_x0.clamp(min=1e-4).float()

@@ -201,9 +201,7 @@ def train(
         )
 
     while run.step < config.steps:
-        rng = np.random.default_rng(
-            [config.seed, run.step, rank]
-        )  # a step's randomness depends on its number alone
+        rng = np.random.default_rng([config.seed, run.step, rank])  # a step's randomness depends on its number alone
         *drawn, pace = windows.draw(config.batch // world, rng)
         tokens = tokenizer.encode(*(x.to(device) for x in drawn), pace.nan_to_num().to(device))
         known = pace.isfinite().numpy()
@@ -310,9 +308,7 @@ class Log:
             try:
                 from torch.utils.tensorboard import SummaryWriter  # pyright: ignore[reportPrivateImportUsage]
             except ImportError as e:
-                raise DFPlannerError(
-                    'TensorBoard is not installed; pip install "dfplanner[tensorboard]"'
-                ) from e
+                raise DFPlannerError('TensorBoard is not installed; pip install "dfplanner[tensorboard]"') from e
             self.board = SummaryWriter(str(out))
 
     def cut(self, step: int) -> None:

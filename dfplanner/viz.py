@@ -67,9 +67,7 @@ def _mark_goal(ax: Axes, goal: ArrayLike, radius: float, size: float) -> None:
     """A star with the ring within which the goal counts as reached."""
     x, y = _shown(goal)
     ax.add_patch(Circle((x, y), radius, facecolor=GOAL, alpha=0.10, linewidth=0, zorder=2))
-    ax.add_patch(
-        Circle((x, y), radius, fill=False, edgecolor=GOAL, linewidth=0.8, linestyle=(0, (3, 2)), zorder=2)
-    )
+    ax.add_patch(Circle((x, y), radius, fill=False, edgecolor=GOAL, linewidth=0.8, linestyle=(0, (3, 2)), zorder=2))
     ax.plot([x], [y], marker="*", ms=size, mfc=GOAL, mec="white", mew=size / 16, zorder=8)
 
 

@@ -33,6 +33,4 @@ def load_episodes(source: str | Path) -> Episodes:
     try:
         return read_minari(str(source))
     except DFPlannerError as e:
-        raise DFPlannerError(
-            f"{str(source)!r} is no file, no folder and nothing in D4RL's cache, and {e}"
-        ) from e
+        raise DFPlannerError(f"{str(source)!r} is no file, no folder and nothing in D4RL's cache, and {e}") from e

@@ -42,9 +42,7 @@ class Episodes:
         for name in ("observations", "actions", "rewards"):
             if not np.isfinite(array := getattr(self, name)).all():
                 row = int(np.argwhere(~np.isfinite(array))[0][0])
-                raise DFPlannerError(
-                    f"{name} hold a value that is not finite at row {row}; drop or mend that episode"
-                )
+                raise DFPlannerError(f"{name} hold a value that is not finite at row {row}; drop or mend that episode")
 
     def _check_shapes(self) -> None:
         n = len(self.observations)
@@ -59,9 +57,7 @@ class Episodes:
                 )
         s = self.starts
         if s.ndim != 1 or len(s) == 0 or s[0] != 0 or s[-1] >= n or (np.diff(s) <= 0).any():
-            raise DFPlannerError(
-                f"starts must rise from 0 and stay below the {n} steps; got {s[:5].tolist()}..."
-            )
+            raise DFPlannerError(f"starts must rise from 0 and stay below the {n} steps; got {s[:5].tolist()}...")
         if self.arrival is not None and self.arrival.shape != s.shape:
             raise DFPlannerError(
                 f"arrival has the shape {self.arrival.shape} for {len(s)} episodes; give one number each"

@@ -50,9 +50,7 @@ def write_hdf5(path: str | Path, episodes: Episodes) -> None:
         with h5py.File(temporary, "w") as file:
             for name, array in arrays.items():
                 # Level 1 halves the time that D4RL's level 4 takes, at a few per cent more bytes.
-                file.create_dataset(
-                    name, data=array, compression="gzip", compression_opts=1, track_times=False
-                )
+                file.create_dataset(name, data=array, compression="gzip", compression_opts=1, track_times=False)
             file.attrs[_META] = json.dumps(episodes.meta, sort_keys=True)
         os.replace(temporary, path)
     except OSError as e:
@@ -72,9 +70,7 @@ def read_hdf5(path: str | Path) -> Episodes:
     """
     path = Path(path)
     if not path.is_file():
-        raise DFPlannerError(
-            f"there is no file {path}; make one with `dfplanner collect`, or give D4RL's own file"
-        )
+        raise DFPlannerError(f"there is no file {path}; make one with `dfplanner collect`, or give D4RL's own file")
     try:
         with h5py.File(path, "r") as file:
             return _episodes(file, path)
@@ -85,9 +81,7 @@ def read_hdf5(path: str | Path) -> Episodes:
 def _episodes(file: h5py.File, path: Path) -> Episodes:
     missing = [k for k in ("observations", "actions", "rewards", "terminals") if k not in file]
     if missing:
-        raise DFPlannerError(
-            f"{path} lacks {', '.join(missing)}; D4RL's layout is expected, it holds {sorted(file)}"
-        )
+        raise DFPlannerError(f"{path} lacks {', '.join(missing)}; D4RL's layout is expected, it holds {sorted(file)}")
 
     def get(name: str) -> Any:
         return np.asarray(file[name]) if name in file else None
@@ -102,11 +96,7 @@ def _episodes(file: h5py.File, path: Path) -> Episodes:
         ends = ends[(ends == n) | jumps[np.minimum(ends, n - 1) - 1]]
     if goals is None:
         goals = np.full((n, 2), np.nan)
-    meta = (
-        json.loads(str(file.attrs[_META]))
-        if ours
-        else {"env": path.stem, "controller": "d4rl", "stay": False}
-    )
+    meta = json.loads(str(file.attrs[_META])) if ours else {"env": path.stem, "controller": "d4rl", "stay": False}
     return Episodes(
         observations=observations,
         actions=get("actions"),
@@ -125,9 +115,7 @@ def _ends(n: int, marks: dict[str, NDArray[Any] | None], path: Path) -> NDArray[
         if mark is None:
             continue
         if np.shape(mark) not in ((n,), (n, 1)):
-            raise DFPlannerError(
-                f"{name} in {path} have the shape {np.shape(mark)}, but there are {n} observations"
-            )
+            raise DFPlannerError(f"{name} in {path} have the shape {np.shape(mark)}, but there are {n} observations")
         over |= np.ravel(mark).astype(bool)
     if n:
         over[-1] = True

@@ -50,9 +50,7 @@ def new_minari_path(dataset_id: str) -> Path:
         ) from e
     path = Path(get_dataset_path(dataset_id))
     if path.exists():
-        raise DFPlannerError(
-            f"a Minari data set {dataset_id} exists at {path}; choose another name or remove it"
-        )
+        raise DFPlannerError(f"a Minari data set {dataset_id} exists at {path}; choose another name or remove it")
     return path
 
 
@@ -76,9 +74,7 @@ def write_minari(dataset_id: str, episodes: Episodes, env_id: str) -> str:
                 f"environment that the episodes come from"
             )
     if (episodes.ends - episodes.starts).min() < 2:
-        raise DFPlannerError(
-            "an episode has one step only; Minari needs an observation after the last action"
-        )
+        raise DFPlannerError("an episode has one step only; Minari needs an observation after the last action")
     minari = _minari()
     try:
         with warnings.catch_warnings():
@@ -139,9 +135,7 @@ def read_minari(dataset: str | Path) -> Episodes:
     """
     source = _open(dataset)
     observed, acts = source.observation_space, source.action_space
-    of_goals = isinstance(observed, gym.spaces.Dict) and {"observation", "desired_goal"} <= set(
-        observed.spaces
-    )
+    of_goals = isinstance(observed, gym.spaces.Dict) and {"observation", "desired_goal"} <= set(observed.spaces)
     inner = observed["observation"] if of_goals else observed
     for name, space in (("observations", inner), ("actions", acts)):
         if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:

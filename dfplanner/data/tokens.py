@@ -41,9 +41,7 @@ class Tokenizer(nn.Module):
         for name in _STATS:
             value = torch.zeros(shapes[name]) if stats is None else torch.from_numpy(stats[name]).float()
             if tuple(value.shape) != shapes[name]:
-                raise DFPlannerError(
-                    f"{name} has shape {tuple(value.shape)}, expected {shapes[name]} for {spec}"
-                )
+                raise DFPlannerError(f"{name} has shape {tuple(value.shape)}, expected {shapes[name]} for {spec}")
             self.register_buffer(name, value)
 
     @classmethod

@@ -39,9 +39,7 @@ class Windows:
         begin = np.asarray(e.starts, np.int64)
         end = np.append(begin[1:], len(e.observations))
         if self.stay:
-            arrival = (
-                end - begin - 1 if e.arrival is None else np.where(e.arrival >= 0, e.arrival, end - begin - 1)
-            )
+            arrival = end - begin - 1 if e.arrival is None else np.where(e.arrival >= 0, e.arrival, end - begin - 1)
             count = np.minimum(arrival + self.after_arrival, end - begin)
         else:
             count = end - begin - need + 1

@@ -39,14 +39,10 @@ class ModelConfig:
 def build_model(config: ModelConfig, spec: TokenSpec, levels: int) -> nn.Module:
     """A fresh network for tokens of this spec and a schedule with this many levels."""
     if config.width % config.heads:
-        raise DFPlannerError(
-            f"model width {config.width} cannot be split into {config.heads} heads; choose a multiple"
-        )
+        raise DFPlannerError(f"model width {config.width} cannot be split into {config.heads} heads; choose a multiple")
     if config.kind == "gru":
         if not config.causal:
-            raise DFPlannerError(
-                "a GRU is causal by construction; take kind='transformer' for a non-causal model"
-            )
+            raise DFPlannerError("a GRU is causal by construction; take kind='transformer' for a non-causal model")
         return GRU(spec, levels, config.width, config.layers, config.octaves, config.period)
     return Transformer(
         spec,

@@ -21,17 +21,14 @@ class TokenEmbed(nn.Module):
         super().__init__()
         self.pos = list(spec.pos)
         self.levels = levels
-        self.register_buffer(
-            "pos_scale", torch.ones(len(spec.pos))
-        )  # units per normalised unit; set with the data
+        self.register_buffer("pos_scale", torch.ones(len(spec.pos)))  # units per normalised unit; set with the data
         self.register_buffer("freq", 2 * math.pi / period * 2.0 ** torch.arange(octaves))
         self.token = nn.Linear(spec.width + 2 * octaves * len(spec.pos), width)
         self.place = nn.Parameter(0.02 * torch.randn(spec.horizon + 1, width))
         self.level_freq: Tensor
         self.register_buffer("level_freq", torch.exp(torch.linspace(0, math.log(200.0), 16)))
         self.level = nn.ModuleList(
-            nn.Sequential(nn.Linear(32, width // 2), nn.SiLU(), nn.Linear(width // 2, width))
-            for _ in range(spec.parts)
+            nn.Sequential(nn.Linear(32, width // 2), nn.SiLU(), nn.Linear(width // 2, width)) for _ in range(spec.parts)
         )
 
     def forward(self, x: Tensor, levels: Tensor) -> Tensor:

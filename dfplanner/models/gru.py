@@ -14,9 +14,7 @@ class GRU(nn.Module):
 
     causal = True
 
-    def __init__(
-        self, spec: TokenSpec, levels: int, width: int, layers: int, octaves: int, period: float
-    ) -> None:
+    def __init__(self, spec: TokenSpec, levels: int, width: int, layers: int, octaves: int, period: float) -> None:
         super().__init__()
         self.embed = TokenEmbed(spec, width, levels, octaves, period)
         self.gru = nn.GRU(width, width, layers, batch_first=True)
