@@ -56,10 +56,10 @@ class Checkpoint:
 
     @classmethod
     def load(cls, name_or_path: str | Path, device: str = "cpu") -> Checkpoint:
-        """By bundled name, path of a file, or hub id ``owner/repo``; raises DFPlannerError if it cannot be read."""
+        """By bundled name, file, run folder or hub id ``owner/repo``; raises DFPlannerError if it cannot be read."""
         path = resolve(name_or_path)
         tensors, header = load_tensors(path, device)
-        if header.get("format") != _FORMAT:
+        if not isinstance(header, dict) or header.get("format") != _FORMAT:
             raise DFPlannerError(
                 f"{path} is a safetensors file but not a dfplanner checkpoint; train one with `dfplanner train`"
             )
@@ -76,13 +76,14 @@ class Checkpoint:
             if inverse:
                 inverse.load_state_dict(weights)
                 inverse.requires_grad_(False).to(device)
-        except (KeyError, TypeError, RuntimeError) as e:
+            prediction, facts = header["prediction"], header["facts"]
+        except (KeyError, TypeError, RuntimeError, ValueError) as e:
             raise DFPlannerError(
                 f"{path} does not hold what its header promises ({e}); it is damaged or from another version"
             ) from e
         model.requires_grad_(False).eval()
         model, tokenizer = model.to(device), tokenizer.to(device)
-        return cls(spec, schedule, header["prediction"], config, model, tokenizer, inverse, header["facts"])
+        return cls(spec, schedule, prediction, config, model, tokenizer, inverse, facts)
 
 
 def save_tensors(path: Path | str, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
@@ -125,12 +126,17 @@ def bundled() -> dict[str, Path]:
 
 
 def resolve(name_or_path: str | Path) -> Path:
-    """The file a name, a path or a hub id stands for."""
+    """The file that a bundled name, a file, a run's folder or a hub id stands for."""
     name, known = str(name_or_path), bundled()
     if name in known:
         return known[name]
     if Path(name).is_file():
         return Path(name)
+    if Path(name).is_dir():
+        files = [p for p in sorted(Path(name).glob("*.safetensors")) if p.name != "state.safetensors"]
+        if len(files) != 1:
+            raise DFPlannerError(f"the folder {name} holds {len(files)} checkpoints; give the path of one file")
+        return files[0]
     if name.count("/") == 1 and not name.startswith((".", "/")) and not name.endswith(".safetensors"):
         from huggingface_hub import hf_hub_download
 
@@ -141,7 +147,8 @@ def resolve(name_or_path: str | Path) -> Path:
                 f"{name!r} is neither a file nor a repository the hub would give ({type(e).__name__})"
             ) from e
     raise DFPlannerError(
-        f"unknown checkpoint {name!r}; bundled: {', '.join(known) or 'none'}; or give a file's path or a hub id owner/repo"
+        f"unknown checkpoint {name!r}; bundled: {', '.join(known) or 'none'}; "
+        "or give a file, a run's folder or a hub id owner/repo"
     )
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -19,10 +21,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from dfplanner.checkpoint import Checkpoint, load_tensors, save_tensors
+from dfplanner.checkpoint import Checkpoint, atomic_write, load_tensors, save_tensors
 from dfplanner.data.episodes import Episodes
 from dfplanner.data.pace import fit_pace
-from dfplanner.data.tokens import Tokenizer
 from dfplanner.data.windows import Windows
 from dfplanner.levels import Recipe, training_levels
 from dfplanner.models.build import ModelConfig, build_model
@@ -71,7 +72,17 @@ class TrainConfig:
     ema: float = 0.999
     clip: float = 1.0
     eval_every: int = 2000
+    """Steps between validations; 0: only at the end."""
     save_every: int = 250
+    """Steps between saves of the state that a run resumes from."""
+
+    def __post_init__(self) -> None:
+        at_least = {"chunk": 1, "horizon": 2, "steps": 1, "data_steps": 1, "act_code": 1, "seed": 0, "levels": 1}
+        for name, low in (at_least | {"batch": 1, "eval_every": 0, "save_every": 1}).items():
+            if getattr(self, name) < low:
+                raise DFPlannerError(f"{name} is {getattr(self, name)}; training needs at least {low}")
+        if not self.name or "/" in self.name:
+            raise DFPlannerError(f"a run's name becomes a file's name, and {self.name!r} cannot; choose another")
 
 
 @dataclass
@@ -82,7 +93,8 @@ class Run:
     average: nn.Module
     optimizers: list[torch.optim.Optimizer]
     step: int = 0
-    best: float = float("-inf")
+    best: float | None = None
+    """The best score so far; None where nothing was scored."""
 
     def state(self) -> dict[str, Tensor]:
         """Every tensor of the run by name."""
@@ -116,7 +128,7 @@ def loss_on(
     config: TrainConfig,
     parts: Tensor,
 ) -> Tensor:
-    """Weighted denoising error of tokens (B, T, C) at levels (B, T, P), over the parts that the mask (B, T, P) counts."""
+    """Weighted denoising error of tokens (B, T, C) at levels (B, T, P), over the parts that the mask (B, T, P) has."""
     k = levels[..., parts]
     alpha, sigma = schedule.rates(k, tokens.dtype)
     pred = model(alpha * tokens + sigma * noise, levels)
@@ -139,12 +151,14 @@ def train(
     progress: bool = True,
     facts: dict[str, Any] | None = None,
 ) -> Checkpoint:
-    """Trains a model and returns the best one; its files are ``out/{config.name}.safetensors`` and ``out/metrics.jsonl``.
+    """Trains a model and returns the best one; it lies in ``out/{config.name}.safetensors``, beside ``metrics.jsonl``.
 
     ``evaluate`` scores the averaged weights (key "score", higher is better). Under torchrun the batch is shared among
     ranks. Killed at any moment, ``resume=True`` goes on from ``out/state.safetensors``.
     """
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if config.batch % world:
+        raise DFPlannerError(f"a batch of {config.batch} cannot be shared among {world} ranks; choose a multiple")
     if world > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     if device == "cuda" and world > 1:
@@ -163,8 +177,9 @@ def train(
     tokenizer = windows.fit_tokenizer(np.random.default_rng([config.seed, 2**31]))
     inverse = fit_inverse(windows, tokenizer.cpu(), config.seed).to(device)
     tokenizer.to(device)
-    torch.manual_seed(config.seed)  # initial weights only
-    model = build_model(config.model, spec, config.levels)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = build_model(config.model, spec, config.levels)
     cast(Any, model).embed.pos_scale.copy_(tokenizer.obs_std[list(spec.pos)])
     model.to(device)
     average = copy.deepcopy(model).requires_grad_(False)
@@ -172,14 +187,13 @@ def train(
     log = Log(out, tensorboard) if rank == 0 else None
     if resume:
         restore(run, config, out)
-        if log:
-            log.cut(run.step)
+    if log:
+        log.cut(run.step)
     net: nn.Module = nn.parallel.DistributedDataParallel(model) if world > 1 else model
     net = cast(nn.Module, torch.compile(net)) if compile else net
     autocast = torch.autocast(torch.device(device).type, torch.bfloat16) if bf16 else nullcontext()
     parts = torch.from_numpy(tokenizer.part_of).to(device)
     base_lr = [[g["lr"] for g in o.param_groups] for o in run.optimizers]
-    stop = StopSignal()
     bar = tqdm(
         total=config.steps,
         initial=run.step,
@@ -189,82 +203,66 @@ def train(
         mininterval=2,
     )
     began, mean_loss, count = time.monotonic(), 0.0, 0
+    best_file = out / f"{config.name}.safetensors"
 
     def checkpoint() -> Checkpoint:
-        said = {
-            "config": asdict(config),
-            "step": run.step,
-            "score": None if run.best == float("-inf") else run.best,
-        }
+        said = {"config": asdict(config), "step": run.step, "score": run.best}
         return Checkpoint(
             spec, schedule, config.prediction, config.model, average, tokenizer, inverse, said | (facts or {})
         )
 
-    while run.step < config.steps:
-        rng = np.random.default_rng([config.seed, run.step, rank])  # a step's randomness depends on its number alone
-        *drawn, pace = windows.draw(config.batch // world, rng)
-        tokens = tokenizer.encode(*(x.to(device) for x in drawn), pace.nan_to_num().to(device))
-        known = pace.isfinite().numpy()
-        levels, mask = training_levels(
-            len(tokens), config.horizon, config.levels, config.recipe, rng, config.goal_dropout, known
-        )
-        noise = torch.from_numpy(rng.standard_normal(tuple(tokens.shape), np.float32)).to(device)
-        with autocast:
-            loss = loss_on(
-                net,
-                tokens,
-                torch.from_numpy(levels).to(device),
-                torch.from_numpy(mask).to(device),
-                noise,
-                schedule,
-                config,
-                parts,
+    with StopSignal(world > 1, device) as stop:
+        while run.step < config.steps and not stop.decided:
+            rng = np.random.default_rng([config.seed, run.step, rank])  # randomness depends on the step's number alone
+            *drawn, pace = windows.draw(config.batch // world, rng)
+            tokens = tokenizer.encode(*(x.to(device) for x in drawn), pace.nan_to_num().to(device))
+            known = pace.isfinite().numpy()
+            levels, mask = training_levels(
+                len(tokens), config.horizon, config.levels, config.recipe, rng, config.goal_dropout, known
             )
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-        factor = lr_factor(run.step, config.steps, flat=config.flat)
-        for opt, lrs in zip(run.optimizers, base_lr, strict=True):
-            for group, lr in zip(opt.param_groups, lrs, strict=True):
-                group["lr"] = lr * factor
-            opt.step()
-            opt.zero_grad(set_to_none=True)
-        ema_update(average, model, config.ema, run.step)
-        run.step += 1
-        mean_loss, count = mean_loss + loss.item(), count + 1
-        bar.update()
-        last = run.step == config.steps or stop.asked
-        if log and (run.step % 50 == 0 or last):
-            log.write(
-                {
-                    "step": run.step,
-                    "loss": mean_loss / count,
-                    "lr_factor": factor,
-                    "steps_per_s": count / (time.monotonic() - began),
-                }
-            )
-            bar.set_postfix(loss=f"{mean_loss / count:.4f}", best=f"{run.best:.1f}")
-            began, mean_loss, count = time.monotonic(), 0.0, 0
-        if log and evaluate and (run.step % config.eval_every == 0 or run.step == config.steps):
-            scores = evaluate(checkpoint())
-            log.write({"step": run.step, **scores})
-            if scores["score"] >= run.best:
-                run.best = scores["score"]
-                checkpoint().save(out / f"{config.name}.safetensors")
-            began = time.monotonic()
-        if rank == 0 and (run.step % config.save_every == 0 or last):
-            save_tensors(
-                out / "state.safetensors",
-                run.state(),
-                {"step": run.step, "best": run.best, "config": asdict(config)},
-            )
-        if stop.asked:
-            break
+            noise = torch.from_numpy(rng.standard_normal(tuple(tokens.shape), np.float32)).to(device)
+            k, counted = torch.from_numpy(levels).to(device), torch.from_numpy(mask).to(device)
+            with autocast:
+                loss = loss_on(net, tokens, k, counted, noise, schedule, config, parts)
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+            factor = lr_factor(run.step, config.steps, flat=config.flat)
+            for opt, lrs in zip(run.optimizers, base_lr, strict=True):
+                for group, lr in zip(opt.param_groups, lrs, strict=True):
+                    group["lr"] = lr * factor
+                opt.step()
+                opt.zero_grad(set_to_none=True)
+            ema_update(average, model, config.ema, run.step)
+            run.step += 1
+            mean_loss, count = mean_loss + loss.item(), count + 1
+            bar.update()
+            last = stop.decide() or run.step == config.steps
+            if run.step % 50 == 0 or last:
+                mean_loss /= count
+                if not math.isfinite(mean_loss):
+                    raise DFPlannerError(f"the loss is {mean_loss} at step {run.step}; lower the learning rates")
+                if log:
+                    rate = count / (time.monotonic() - began)
+                    log.write({"step": run.step, "loss": mean_loss, "lr_factor": factor, "steps_per_s": rate})
+                bar.set_postfix(loss=f"{mean_loss:.4f}", **({} if run.best is None else {"best": f"{run.best:.1f}"}))
+                began, mean_loss, count = time.monotonic(), 0.0, 0
+            due = run.step == config.steps or (config.eval_every > 0 and run.step % config.eval_every == 0)
+            if log and evaluate and due:
+                scores = evaluate(checkpoint())
+                log.write({"step": run.step, **scores})
+                if run.best is None or scores["score"] >= run.best:
+                    run.best = scores["score"]
+                    checkpoint().save(best_file)
+                began = time.monotonic()
+            if rank == 0 and (run.step % config.save_every == 0 or last):
+                header = {"step": run.step, "best": run.best, "config": asdict(config)}
+                save_tensors(out / "state.safetensors", run.state(), header)
     bar.close()
-    if rank == 0 and not evaluate and not stop.asked:
-        checkpoint().save(out / f"{config.name}.safetensors")
-    if stop.asked:
+    if run.step < config.steps:
         raise KeyboardInterrupt(f"stopped at step {run.step} of {config.steps}; go on with --resume")
-    return Checkpoint.load(out / f"{config.name}.safetensors", device) if rank == 0 else checkpoint()
+    if rank == 0 and not evaluate:
+        checkpoint().save(best_file)
+    return Checkpoint.load(best_file, device) if rank == 0 else checkpoint()
 
 
 def restore(run: Run, config: TrainConfig, out: Path) -> None:
@@ -272,29 +270,46 @@ def restore(run: Run, config: TrainConfig, out: Path) -> None:
     if not (out / "state.safetensors").is_file():
         return  # killed before the first save: begin again
     tensors, header = load_tensors(out / "state.safetensors")
-    then, now = header["config"], json.loads(json.dumps(asdict(config)))
+    then, now = header.get("config", {}), json.loads(json.dumps(asdict(config)))
     changed = [k for k in now if then.get(k) != now[k] and k not in ("eval_every", "save_every")]
     if changed:
         raise DFPlannerError(
-            f"{out}/state.safetensors was trained with another {', '.join(changed)}; resume with the same configuration, or choose another --out"
+            f"{out}/state.safetensors was trained with another {', '.join(changed)}; "
+            "resume with the same configuration, or choose another --out"
         )
     run.load(tensors)
     run.step, run.best = header["step"], header["best"]
 
 
 class StopSignal:
-    """Remembers that SIGINT or SIGTERM came, so that a run can save itself before it ends."""
+    """Within it SIGINT and SIGTERM only ask, so that a run can save itself before it ends; a second one kills it."""
 
-    def __init__(self) -> None:
-        self.asked = False
-        try:
-            for s in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(s, self._ask)
-        except ValueError:
-            pass  # not in the main thread: the caller owns the signals
+    def __init__(self, shared: bool = False, device: str = "cpu") -> None:
+        self.asked, self.decided, self.shared, self.device = False, False, shared, device
+        self._before: dict[signal.Signals, Any] = {}
 
-    def _ask(self, number: int, frame: Any) -> None:  # noqa: ARG002
+    def __enter__(self) -> StopSignal:
+        if threading.current_thread() is threading.main_thread():  # elsewhere the caller owns the signals
+            self._before = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for s, handler in self._before.items():
+            signal.signal(s, handler)
+        self._before = {}
+
+    def _ask(self, number: int, frame: Any) -> None:
         self.asked = True
+        self.__exit__()
+
+    def decide(self) -> bool:
+        """Whether to stop after this step: what one rank was asked, all of them do."""
+        self.decided = self.asked
+        if self.shared:
+            flag = torch.tensor(float(self.asked), device=self.device)
+            dist.all_reduce(flag, dist.ReduceOp.MAX)
+            self.decided = bool(flag)
+        return self.decided
 
 
 class Log:
@@ -314,8 +329,9 @@ class Log:
     def cut(self, step: int) -> None:
         """Forgets what was logged after a step: it will be computed again."""
         if self.path.is_file():
-            lines = [line for line in self.path.read_text().splitlines() if json.loads(line)["step"] <= step]
-            self.path.write_text("".join(line + "\n" for line in lines))
+            whole = [line for line in self.path.read_text().splitlines(keepends=True) if line.endswith("}\n")]
+            lines = [line for line in whole if json.loads(line)["step"] <= step]
+            atomic_write(self.path, lambda part: Path(part).write_text("".join(lines)))
 
     def write(self, row: dict[str, float]) -> None:
         with self.path.open("a") as f:
