@@ -66,9 +66,7 @@ class MPPI:
     def _shift(self) -> None:
         """Move the plan on by the steps that were executed; its end stays."""
         k = self.config.every
-        self._nominal = np.concatenate(
-            (self._nominal[:, k:], np.repeat(self._nominal[:, -1:], k, axis=1)), axis=1
-        )
+        self._nominal = np.concatenate((self._nominal[:, k:], np.repeat(self._nominal[:, -1:], k, axis=1)), axis=1)
 
     def _improve(self, obs: NDArray, goal: NDArray) -> None:
         """One MPPI update of the plans (N, horizon, 2) from ``obs`` (N, 4)."""

@@ -92,9 +92,7 @@ def write_json(path: str | Path, runs: Sequence[Run]) -> None:
 
 def _run_text(run: Run) -> str:
     """A run as JSON that a person can read: a line for every field, and for every episode."""
-    fields = [
-        f"   {json.dumps(k)}: {json.dumps(v, allow_nan=False)}" for k, v in run.items() if k != "detail"
-    ]
+    fields = [f"   {json.dumps(k)}: {json.dumps(v, allow_nan=False)}" for k, v in run.items() if k != "detail"]
     detail = ",\n".join(f"    {json.dumps(d, allow_nan=False)}" for d in run.get("detail", []))
     return "  {\n" + ",\n".join([*fields, f'   "detail": [\n{detail}\n   ]']) + "\n  }"
 
@@ -104,9 +102,7 @@ def read_json(path: str | Path) -> list[Run]:
     try:
         runs = json.loads(Path(path).read_text(encoding="utf-8"))["runs"]
     except (OSError, ValueError, KeyError, TypeError) as e:
-        raise DFPlannerError(
-            f"{path} cannot be read as a benchmark's JSON ({e}); give what bench --json wrote"
-        ) from e
+        raise DFPlannerError(f"{path} cannot be read as a benchmark's JSON ({e}); give what bench --json wrote") from e
     return list(runs)
 
 
@@ -123,13 +119,19 @@ def _interval(estimate: dict[str, Any], digits: int = 1, scale: float = 1.0) -> 
     return f"{mean} [{scale * estimate['lo']:.{digits}f}, {scale * estimate['hi']:.{digits}f}]"
 
 
+def label(run: Run) -> str:
+    """The run's policy, with its actions where they are not its own: ``df``, ``df (pd)``."""
+    actions = run["actions"]
+    return run["policy"] + (f" ({actions})" if actions not in (None, "", "diffused") else "")
+
+
 def _cells(run: Run) -> list[str]:
-    """A run as a row of the table; a policy's actions are named where they are not its own."""
-    actions, plan, steps = run["actions"], run["plan_ms"], run["steps_to_goal"]
+    """A run as a row of the table."""
+    plan, steps = run["plan_ms"], run["steps_to_goal"]
     # A mean over the episodes that arrived: it says how many, if not all did.
     arrived = f" ({steps['n']})" if steps.get("n") not in (None, 0, run["episodes"]) else ""
     return [
-        run["policy"] + (f" ({actions})" if actions not in (None, "", "diffused") else ""),
+        label(run),
         _interval(run["success_rate"], scale=100.0),
         _interval(run["raw_return"], 0),
         _interval(run["normalized_score"]),
@@ -150,7 +152,7 @@ def _by_env(runs: Iterable[Run]) -> dict[str, list[Run]]:
 
 def _notes(runs: Sequence[Run]) -> list[str]:
     """``policy: its note``, one for each row that has one."""
-    return [f"{_cells(run)[0]}: {run['note']}" for run in runs if run.get("note")]
+    return [f"{label(run)}: {run['note']}" for run in runs if run.get("note")]
 
 
 LEGEND = """\
@@ -181,9 +183,7 @@ def markdown_table(runs: Sequence[Run], heading: str = "### ") -> str:
     blocks = []
     for env, group in _by_env(runs).items():
         rows = [list(COLUMNS), ["---"] * 6 + ["--:"] * 2, *map(_cells, group)]
-        table = "\n".join(
-            f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows
-        )
+        table = "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows)
         notes = "\n".join(f"- {note}" for note in _notes(group))
         blocks.append("\n\n".join(part for part in (f"{heading}{env}", table, notes) if part))
     return "\n\n".join([*blocks, LEGEND]) + "\n" if blocks else "no runs\n"

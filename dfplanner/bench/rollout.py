@@ -94,9 +94,7 @@ def episode_seeds(seed: int, episodes: int) -> list[int]:
     Raises DFPlannerError on a negative seed or fewer than one episode.
     """
     if seed < 0 or not 1 <= episodes <= 1_000_000:
-        raise DFPlannerError(
-            f"seed {seed} and {episodes} episodes came; give a seed >= 0 and 1 to 1,000,000 episodes"
-        )
+        raise DFPlannerError(f"seed {seed} and {episodes} episodes came; give a seed >= 0 and 1 to 1,000,000 episodes")
     return [1_000_000 * seed + i for i in range(episodes)]
 
 
