@@ -1,4 +1,4 @@
-"""The receding-horizon controller: execute the first actions of a plan, then plan again. No environment, no clock in it."""
+"""The receding-horizon controller: execute the first actions of a plan, then plan again. No environment, no clock."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ObjectiveFn = Callable[[NDArray[np.float64]], Objective | None]
 
 @dataclass(frozen=True)
 class PDGains:
-    """action = clip(kp · (planned position - position) - kd · velocity, ±limit); the data's own controller by default."""
+    """action = clip(kp · (planned position - position) - kd · velocity, ±limit); by default the data's own."""
 
     kp: float = 10.0
     kd: float = 1.0
@@ -30,9 +30,9 @@ class PDGains:
 class RecedingHorizonController:
     """Turns observations into actions, for a batch of B loops in lock step.
 
-    Every ``replan_every`` steps it plans, warm-started from the last plan if ``warm_start``. How a plan becomes actions:
-    ``diffused``, the plan's own action parts; ``inverse``, a learned inverse dynamics between planned observations;
-    ``pd``, a hand-written tracking law towards the planned positions.
+    Every ``replan_every`` steps it plans, warm-started from the last plan if ``warm_start``. How a plan becomes
+    actions: ``diffused``, the plan's own action parts; ``inverse``, a learned inverse dynamics towards the next planned
+    observation; ``pd``, a hand-written tracking law towards the planned positions.
     """
 
     def __init__(
@@ -51,8 +51,8 @@ class RecedingHorizonController:
         chunks = min(planner.settings.action_chunks, span) if actions == "diffused" else span
         if not 1 <= replan_every <= chunks * planner.spec.chunk:
             raise DFPlannerError(
-                f"replanning every {replan_every} steps does not fit: a plan holds {chunks * planner.spec.chunk} actions; "
-                "choose fewer steps or plan more chunks"
+                f"replanning every {replan_every} steps does not fit: a plan holds {chunks * planner.spec.chunk} "
+                "actions; choose fewer steps or plan more chunks"
             )
         if actions == "inverse" and planner.checkpoint.inverse is None:
             raise DFPlannerError("this checkpoint holds no inverse dynamics; take actions='diffused' or 'pd'")

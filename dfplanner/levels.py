@@ -18,8 +18,8 @@ def observation_levels(
 ) -> tuple[Levels, NDArray[np.bool_]]:
     """Levels (n, tokens) in 0..k of the observations, and which of them count in the loss.
 
-    - ``diffusion-forcing``: 40 % independent, 30 % sorted along time (a certain near future), 30 % shared; the first clean
-      in 85 %. ``independent`` is the paper's own: every token for itself.
+    - ``diffusion-forcing``: 40 % independent, 30 % sorted along time (a certain near future), 30 % shared; the first
+      clean in 85 %. ``independent`` is the paper's own: every token for itself.
     - ``full-sequence``: shared (Janner et al. 2022), the first clean in 85 %.
     - ``teacher-forcing``: the past clean, the next token at any level, what follows pure noise and not in the loss.
     """
@@ -54,13 +54,13 @@ def training_levels(
     goal_dropout: float = 0.15,
     pace_known: NDArray[np.bool_] | None = None,
 ) -> tuple[Levels, NDArray[np.bool_]]:
-    """Levels (n, 1 + tokens, 2) of the parts (observation, actions) of a goal token and ``tokens`` tokens, and the loss mask.
+    """Levels (n, 1 + tokens, 2) of the parts (observation, actions) of a goal token and the tokens, and the loss mask.
 
     Actions: 35 % pure noise (the plan of observations alone); 30 % at any level under clean observations (inverse
     dynamics); 20 % at the observations' levels; 15 % the first few known, the others pure noise (a forward model:
-    committed actions). The goal is clean, or pure noise in ``goal_dropout`` of the cases; the pace that stands beside it
-    is clean in half of those where it is known. No loss on what is clean, on actions that are pure noise, on the goal
-    token, nor on the actions before the first observation.
+    committed actions). The goal is clean, or pure noise in ``goal_dropout`` of the cases; the pace beside it is clean
+    in half of those where it is known. No loss on what is clean, on actions that are pure noise, on the goal token, nor
+    on the actions before the first observation.
     """
     obs, counted = observation_levels(n, tokens, k, recipe, rng)
     u = rng.random((n, 1))

@@ -96,9 +96,9 @@ class Planner:
     ) -> Plan:
         """Plans for a batch of B problems.
 
-        history (B, obs): the present; or (B, H, obs): observations one chunk apart, the present last. ``previous``, with
-        the ``elapsed`` environment steps since it began, warm-starts; its next ``committed`` actions are kept. ``trust``:
-        the observations' noise level, 0 if exact. Raises DFPlannerError on what it cannot use.
+        history (B, obs): the present; or (B, H, obs): observations one chunk apart, the present last. ``previous``,
+        with the ``elapsed`` environment steps since it began, warm-starts; its next ``committed`` actions are kept.
+        ``trust``: the observations' noise level, 0 if exact. Raises DFPlannerError on what it cannot use.
         """
         s = settings or self.settings
         horizon = self.spec.horizon if s.horizon is None else s.horizon
@@ -160,7 +160,8 @@ class Planner:
         future = min(tokens - 1, self.spec.horizon - context)
         if future < 1:
             raise DFPlannerError(
-                f"{context} observations of history leave no room in a model of {self.spec.horizon} tokens; give at most {self.spec.horizon - 1}"
+                f"{context} observations of history leave no room in a model of {self.spec.horizon} tokens; "
+                f"give at most {self.spec.horizon - 1}"
             )
         levels = matrices.level_list(k, s.steps)
         observations = matrices.scheme(s.scheme, future, levels, s.scale)
@@ -241,7 +242,8 @@ class Planner:
         known = self.spec.chunk * int((previous.levels[1:, 1] == 0).sum())
         if elapsed < 0 or elapsed + n > known:
             raise DFPlannerError(
-                f"{n} actions from step {elapsed} on are said to be committed, but the previous plan holds {known}; plan more action_chunks"
+                f"{n} actions from step {elapsed} on are said to be committed, but the previous plan holds {known}; "
+                "plan more action_chunks"
             )
         return torch.from_numpy(previous.actions[:, elapsed : elapsed + n]).to(self.device)
 

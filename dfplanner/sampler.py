@@ -1,7 +1,7 @@
 """Denoise tokens along a scheduling matrix: one loop, which knows no scheme by name.
 
 Row m of the matrix holds every part's level before step m, row m+1 after it. Each step asks the model for the clean
-sample, lets guidance move it, and re-noises every part to its next level (Song et al. 2021, eq. 12; η = 0 DDIM, 1 DDPM).
+sample, lets guidance move it, and re-noises every part to its next level (Song et al. 2021, eq. 12; η 0 DDIM, 1 DDPM).
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ class Sampler:
         """
         if matrix.ndim != 3 or matrix.shape[1] != x.shape[1] or x.shape[2] != len(self.parts):
             raise DFPlannerError(
-                f"a matrix of shape {matrix.shape} does not fit tokens {tuple(x.shape)}; expected (rows, {x.shape[1]}, parts) and "
-                f"{len(self.parts)} numbers a token"
+                f"a matrix of shape {matrix.shape} does not fit tokens {tuple(x.shape)}; expected (rows, {x.shape[1]}, "
+                f"parts) and {len(self.parts)} numbers a token"
             )
         if guidance is not None:
             with torch.enable_grad():
@@ -161,7 +161,7 @@ class Sampler:
 def guided_prediction(
     s: Sampler, x: Tensor, now: Tensor, g: Guidance, border: int, b: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """x̂0, ε̂ and the objective's gradient with respect to x (n·B, T, C), averaged over the n futures before ``border``."""
+    """x̂0, ε̂ and the objective's gradient by x (n·B, T, C), averaged over the n futures before ``border``."""
     x = x.detach().requires_grad_(True)
     x0, eps = s.predict(x, now)
     (grad,) = torch.autograd.grad(g.objective(x0).sum(), x)
