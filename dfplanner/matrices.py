@@ -24,17 +24,17 @@ def level_list(k: int, n: int) -> Matrix:
     return np.round(np.linspace(0, k, n + 1)).astype(np.int64)
 
 
-def _staggered(delay: NDArray[np.float64], levels: Matrix) -> Matrix:
-    """Columns that start to fall ``delay`` rows late (rounded down)."""
+def _staggered(place: NDArray[np.int64], scale: float, levels: Matrix) -> Matrix:
+    """Columns that start to fall place · scale rows late (rounded down); nobody waits once the one before is clean."""
     n = len(levels) - 1
-    late = np.floor(delay + 1e-9).astype(np.int64)
+    late = np.floor(place * min(float(scale), n) + 1e-9).astype(np.int64)
     rows = np.arange(n + int(late.max()) + 1)[:, None]
     return levels[np.clip(n - (rows - late), 0, n)]
 
 
 def full_sequence(tokens: int, levels: Matrix) -> Matrix:
     """All tokens fall together (Janner et al. 2022)."""
-    return _staggered(np.zeros(_positive(tokens)), levels)
+    return _staggered(np.arange(_positive(tokens)), 0, levels)
 
 
 def autoregressive(tokens: int, levels: Matrix) -> Matrix:
@@ -45,13 +45,13 @@ def autoregressive(tokens: int, levels: Matrix) -> Matrix:
 def pyramid(tokens: int, levels: Matrix, scale: float) -> Matrix:
     """Causal uncertainty: token t starts to fall t·scale rows late, so that the near future is certain first.
 
-    scale 0 is the full sequence, scale n the autoregressive matrix; fractions are allowed (two tokens a row at ½).
+    scale 0 is the full sequence, scale n or more the autoregressive matrix; fractions are allowed (½: two tokens a row).
     """
     if not (math.isfinite(scale) and scale >= 0):
         raise DFPlannerError(
             f"the pyramid's uncertainty scale is {scale}; expected a number ≥ 0 (rows a token waits for the one before)"
         )
-    return _staggered(np.arange(_positive(tokens)) * float(scale), levels)
+    return _staggered(np.arange(_positive(tokens)), scale, levels)
 
 
 def trapezoid(tokens: int, levels: Matrix, scale: float) -> Matrix:
@@ -59,19 +59,21 @@ def trapezoid(tokens: int, levels: Matrix, scale: float) -> Matrix:
     t = np.arange(_positive(tokens))
     if not (math.isfinite(scale) and scale >= 0):
         raise DFPlannerError(f"the trapezoid's uncertainty scale is {scale}; expected a number ≥ 0")
-    return _staggered(np.minimum(t, tokens - 1 - t) * float(scale), levels)
+    return _staggered(np.minimum(t, tokens - 1 - t), scale, levels)
 
 
-def rolling(tokens: int, levels: Matrix, window: int) -> Matrix:
+def rolling(tokens: int, levels: Matrix, window: float) -> Matrix:
     """A window of ``window`` tokens, evenly spread from clean to noise, rolls along (Ruhe et al. 2024)."""
-    if not 1 <= window <= max(1, tokens):
-        raise DFPlannerError(f"a rolling window of {window} tokens over {tokens}; expected 1 to {tokens}")
+    if not (1 <= window <= max(1, tokens) and window == int(window)):
+        raise DFPlannerError(
+            f"a rolling window of {window} tokens over {tokens}; expected a whole number, 1 to {tokens}"
+        )
     return pyramid(tokens, levels, (len(levels) - 1) / window)
 
 
 def _positive(tokens: int) -> int:
     if tokens < 1:
-        raise DFPlannerError(f"a matrix needs at least 1 token, got {tokens}")
+        raise DFPlannerError(f"a matrix for {tokens} tokens was asked for; expected at least 1")
     return tokens
 
 
@@ -112,11 +114,11 @@ def warm(matrix: Matrix, start: Matrix) -> Matrix:
 
 
 SCHEMES = {
-    "full-sequence": lambda tokens, levels, scale: full_sequence(tokens, levels),  # noqa: ARG005
-    "autoregressive": lambda tokens, levels, scale: autoregressive(tokens, levels),  # noqa: ARG005
+    "full-sequence": lambda tokens, levels, scale: full_sequence(tokens, levels),
+    "autoregressive": lambda tokens, levels, scale: autoregressive(tokens, levels),
     "pyramid": pyramid,
     "trapezoid": trapezoid,
-    "rolling": lambda tokens, levels, scale: rolling(tokens, levels, int(scale)),
+    "rolling": rolling,
 }
 """The schemes by name: (tokens, level list, scale) -> matrix."""
 
