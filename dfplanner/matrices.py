@@ -45,7 +45,7 @@ def autoregressive(tokens: int, levels: Matrix) -> Matrix:
 def pyramid(tokens: int, levels: Matrix, scale: float) -> Matrix:
     """Causal uncertainty: token t starts to fall t·scale rows late, so that the near future is certain first.
 
-    scale 0 is the full sequence, scale n or more the autoregressive matrix; fractions are allowed (½: two tokens a row).
+    scale 0 is the full sequence, scale n or more the autoregressive matrix; fractions are allowed (½: two a row).
     """
     if not (math.isfinite(scale) and scale >= 0):
         raise DFPlannerError(

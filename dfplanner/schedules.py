@@ -103,9 +103,9 @@ def target(x0: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor, kind: Predic
 def x0_weight(schedule: Schedule, k: Tensor, weighting: Weighting, gamma: float = 5.0) -> Tensor:
     """Weight of ‖x̂0 - x0‖² at level k, shaped like k (0 at level 0).
 
-    ``elbo`` is the variational bound itself, K/2 · (SNR(k-1) - SNR(k)) (Kingma et al. 2021, eq. 13; SNR(0) is cut at
-    SNR(1)'s neighbour to stay finite); the others are re-weightings of it: ``eps`` = SNR, ``v`` = SNR + 1, ``x0`` = 1,
-    ``min_snr`` = min(SNR, γ) (Hang et al. 2023).
+    ``elbo`` is the variational bound itself, K/2 · (SNR(k-1) - SNR(k)) (Kingma et al. 2021, eq. 13), and 0 at level 1,
+    where SNR(0) is infinite (the bound's reconstruction term); the others are re-weightings of it: ``eps`` = SNR,
+    ``v`` = SNR + 1, ``x0`` = 1, ``min_snr`` = min(SNR, γ) (Hang et al. 2023).
     """
     bar = schedule.alpha_bar(k)
     snr = bar / (1 - bar).clamp(min=1e-12)
@@ -129,7 +129,10 @@ def loss_factor(schedule: Schedule, k: Tensor, prediction: Prediction, weighting
     """Factor on ‖pred - target‖² that makes it the weighted x0 error, so any prediction can train any weighting."""
     bar = schedule.alpha_bar(k)
     snr = bar / (1 - bar).clamp(min=1e-12)
-    per_x0 = {"v": snr + 1, "eps": snr, "x0": torch.ones_like(snr)}[prediction]  # error in pred = per_x0 · error in x0
+    errors = {"v": snr + 1, "eps": snr, "x0": torch.ones_like(snr)}
+    if prediction not in errors:
+        raise DFPlannerError(f"unknown prediction {prediction!r}; known: x0, eps, v")
+    per_x0 = errors[prediction]  # error in pred = per_x0 · error in x0
     if weighting == prediction:
         return (k > 0).float()
     return x0_weight(schedule, k, weighting) / per_x0.clamp(min=1e-4).float()

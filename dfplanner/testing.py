@@ -23,12 +23,13 @@ class IdealDenoiser(nn.Module, ABC):
     """A posterior mean behind the call of a model: (x (B, T, C), levels (B, T, P)) -> (B, T, C).
 
     parts (C,): which part each of a token's numbers belongs to. It computes in float64, answers in x's type, and takes
-    any number of tokens up to its own. At ε-prediction a level with α = 0 says nothing about x0: use a schedule without.
+    any number of tokens up to its own. In ε form a level with α = 0 says nothing about x0: take a schedule without.
     """
 
     def __init__(self, schedule: Schedule, parts: Tensor, prediction: Prediction = "x0", causal: bool = False) -> None:
         super().__init__()
-        self.schedule, self.parts, self.prediction, self.causal = schedule, parts, prediction, causal
+        self.schedule, self.parts, self.causal = schedule, parts, causal
+        self.prediction: Prediction = prediction
 
     def forward(self, x: Tensor, levels: Tensor) -> Tensor:
         alpha, sigma = self.schedule.rates(levels[..., self.parts], torch.float64)
@@ -140,5 +141,5 @@ def plain_tokenizer(spec: TokenSpec) -> Tokenizer:
 
 
 def as_checkpoint(spec: TokenSpec, model: nn.Module, schedule: Schedule, prediction: Prediction = "x0") -> Checkpoint:
-    """A checkpoint around any denoiser of tokens in the environment's own units, such as an ideal one; not to be saved."""
+    """A checkpoint around any denoiser of tokens in the environment's own units, an ideal one say; not to be saved."""
     return Checkpoint(spec, schedule, prediction, ModelConfig(), model, plain_tokenizer(spec))
