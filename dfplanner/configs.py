@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import MISSING, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
 from dfplanner.models.build import ModelConfig
 from dfplanner.train import TrainConfig
@@ -46,3 +49,39 @@ def get_config(name: str) -> TrainConfig:
             f"unknown training configuration {name!r}; known: {', '.join(CONFIGS)}; or give a JSON file"
         )
     return CONFIGS[name]
+
+
+def load_config(name_or_file: str | Path) -> TrainConfig:
+    """A configuration by name, or from a JSON file with TrainConfig's fields; raises DFPlannerError."""
+    path = Path(name_or_file)
+    if path.suffix != ".json" and not path.is_file():
+        return get_config(str(name_or_file))
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
+        raise DFPlannerError(f"{path} cannot be read as JSON ({e}); give a training configuration") from e
+    return _built(TrainConfig, given, str(path))
+
+
+def _built(kind: type[Any], given: Any, where: str) -> Any:
+    """A dataclass from JSON, its fields' names and types checked."""
+    hints = get_type_hints(kind)
+    needed = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
+    if not isinstance(given, dict) or given.keys() - hints.keys() or set(needed) - given.keys():
+        found = sorted(given) if isinstance(given, dict) else type(given).__name__
+        raise DFPlannerError(
+            f"{where} holds {found}; expected an object with {', '.join(needed)} and any of {', '.join(hints)}"
+        )
+    values = {}
+    for name, value in given.items():
+        hint: Any = hints[name]
+        if isinstance(hint, type) and is_dataclass(hint):
+            values[name] = _built(hint, value, f"{name} in {where}")
+            continue
+        choices = get_args(hint)
+        fits = value in choices if choices else type(value) is hint or (hint is float and type(value) is int)
+        if not fits:
+            wanted = f"one of {', '.join(choices)}" if choices else f"a {hint.__name__}"
+            raise DFPlannerError(f"{name} in {where} is {value!r}; expected {wanted}")
+        values[name] = value
+    return kind(**values)

@@ -186,7 +186,10 @@ def train(
     run = Run(model, average, build_optimizers(model, config.lr, config.muon_lr, config.weight_decay))
     log = Log(out, tensorboard) if rank == 0 else None
     if resume:
-        restore(run, config, out)
+        state = read_state(config, out)
+        if state is not None:
+            run.load(state[0])
+            run.step, run.best = state[1]["step"], state[1]["best"]
     if log:
         log.cut(run.step)
     net: nn.Module = nn.parallel.DistributedDataParallel(model) if world > 1 else model
@@ -194,14 +197,6 @@ def train(
     autocast = torch.autocast(torch.device(device).type, torch.bfloat16) if bf16 else nullcontext()
     parts = torch.from_numpy(tokenizer.part_of).to(device)
     base_lr = [[g["lr"] for g in o.param_groups] for o in run.optimizers]
-    bar = tqdm(
-        total=config.steps,
-        initial=run.step,
-        desc=config.name,
-        unit="step",
-        disable=not progress or rank > 0,
-        mininterval=2,
-    )
     began, mean_loss, count = time.monotonic(), 0.0, 0
     best_file = out / f"{config.name}.safetensors"
 
@@ -211,7 +206,8 @@ def train(
             spec, schedule, config.prediction, config.model, average, tokenizer, inverse, said | (facts or {})
         )
 
-    with StopSignal(world > 1, device) as stop:
+    shown = {"total": config.steps, "initial": run.step, "desc": config.name, "unit": "step", "mininterval": 2}
+    with StopSignal(world > 1, device) as stop, tqdm(disable=not progress or rank > 0, **shown) as bar:
         while run.step < config.steps and not stop.decided:
             rng = np.random.default_rng([config.seed, run.step, rank])  # randomness depends on the step's number alone
             *drawn, pace = windows.draw(config.batch // world, rng)
@@ -244,7 +240,7 @@ def train(
                 if log:
                     rate = count / (time.monotonic() - began)
                     log.write({"step": run.step, "loss": mean_loss, "lr_factor": factor, "steps_per_s": rate})
-                bar.set_postfix(loss=f"{mean_loss:.4f}", **({} if run.best is None else {"best": f"{run.best:.1f}"}))
+                bar.set_postfix_str(f"loss {mean_loss:.4f}" + ("" if run.best is None else f", best {run.best:.1f}"))
                 began, mean_loss, count = time.monotonic(), 0.0, 0
             due = run.step == config.steps or (config.eval_every > 0 and run.step % config.eval_every == 0)
             if log and evaluate and due:
@@ -257,7 +253,6 @@ def train(
             if rank == 0 and (run.step % config.save_every == 0 or last):
                 header = {"step": run.step, "best": run.best, "config": asdict(config)}
                 save_tensors(out / "state.safetensors", run.state(), header)
-    bar.close()
     if run.step < config.steps:
         raise KeyboardInterrupt(f"stopped at step {run.step} of {config.steps}; go on with --resume")
     if rank == 0 and not evaluate:
@@ -265,10 +260,13 @@ def train(
     return Checkpoint.load(best_file, device) if rank == 0 else checkpoint()
 
 
-def restore(run: Run, config: TrainConfig, out: Path) -> None:
-    """Puts a run where its state file left it; refuses the state of another configuration."""
+def read_state(config: TrainConfig, out: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """The tensors and header a run left in ``out``; None: killed before the first save, so that it begins again.
+
+    Raises DFPlannerError on a damaged file and on another configuration's.
+    """
     if not (out / "state.safetensors").is_file():
-        return  # killed before the first save: begin again
+        return None
     tensors, header = load_tensors(out / "state.safetensors")
     then, now = header.get("config", {}), json.loads(json.dumps(asdict(config)))
     changed = [k for k in now if then.get(k) != now[k] and k not in ("eval_every", "save_every")]
@@ -277,8 +275,7 @@ def restore(run: Run, config: TrainConfig, out: Path) -> None:
             f"{out}/state.safetensors was trained with another {', '.join(changed)}; "
             "resume with the same configuration, or choose another --out"
         )
-    run.load(tensors)
-    run.step, run.best = header["step"], header["best"]
+    return tensors, header
 
 
 class StopSignal:
@@ -330,8 +327,12 @@ class Log:
         """Forgets what was logged after a step: it will be computed again."""
         if self.path.is_file():
             whole = [line for line in self.path.read_text().splitlines(keepends=True) if line.endswith("}\n")]
-            lines = [line for line in whole if json.loads(line)["step"] <= step]
-            atomic_write(self.path, lambda part: Path(part).write_text("".join(lines)))
+            text = "".join(line for line in whole if json.loads(line)["step"] <= step)
+
+            def write(part: str) -> None:
+                Path(part).write_text(text)
+
+            atomic_write(self.path, write)
 
     def write(self, row: dict[str, float]) -> None:
         with self.path.open("a") as f:
