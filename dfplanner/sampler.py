@@ -55,7 +55,7 @@ class Sampler:
 
     def predict(self, x: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
         """x̂0 and ε̂ (B, T, C) of tokens at levels (T, P)."""
-        told = levels.clamp(min=self.stabilise) if self.stabilise else levels
+        told = torch.where(levels == 0, self.stabilise, levels) if self.stabilise else levels
         out = self.model(x, told.expand(x.shape[0], -1, -1))
         alpha, sigma = self.schedule.rates(levels[:, self.parts], x.dtype)
         return to_x0_eps(out, x, alpha, sigma, self.prediction)
@@ -96,10 +96,15 @@ class Sampler:
 
         Columns that never change are context. Raises DFPlannerError on a matrix that does not fit x.
         """
-        if matrix.ndim != 3 or matrix.shape[1] != x.shape[1] or x.shape[2] != len(self.parts):
+        if matrix.ndim != 3 or matrix.shape[1:2] != x.shape[1:2] or x.shape[2] != len(self.parts):
             raise DFPlannerError(
                 f"a matrix of shape {matrix.shape} does not fit tokens {tuple(x.shape)}; expected (rows, {x.shape[1]}, "
                 f"parts) and {len(self.parts)} numbers a token"
+            )
+        if matrix.shape[2] <= int(self.parts.max()) or matrix.min() < 0 or matrix.max() > self.schedule.levels:
+            raise DFPlannerError(
+                f"a matrix of {matrix.shape[2]} parts with levels from {matrix.min()} to {matrix.max()} was given; "
+                f"expected at least {int(self.parts.max()) + 1} parts, and levels from 0 to {self.schedule.levels}"
             )
         if guidance is not None:
             with torch.enable_grad():
