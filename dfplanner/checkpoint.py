@@ -133,7 +133,9 @@ def resolve(name_or_path: str | Path) -> Path:
     if Path(name).is_file():
         return Path(name)
     if Path(name).is_dir():
-        files = [p for p in sorted(Path(name).glob("*.safetensors")) if p.name != "state.safetensors"]
+        files = [
+            p for p in sorted(Path(name).glob("*.safetensors")) if p.name != "state.safetensors" and p.name[0] != "."
+        ]
         if len(files) != 1:
             raise DFPlannerError(f"the folder {name} holds {len(files)} checkpoints; give the path of one file")
         return files[0]
