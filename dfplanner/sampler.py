@@ -37,6 +37,9 @@ class Guidance:
     samples: int = 1
     near: int = 1
     """Tokens, from the first one not yet clean, that all futures share."""
+    best: bool = True
+    """Which future a token that comes near is taken from: the one that scores best (so that even without a gradient the
+    plan is the best of several, one token after another), or, if False, the first: then only the gradient pulls."""
 
 
 @dataclass(frozen=True)
@@ -150,9 +153,9 @@ class Sampler:
             moved = x0 + g.scale * sigma**2 / alpha.clamp(min=g.floor) * grad
             eps = torch.where(grad != 0, eps_of(moved, x, alpha, sigma), eps)
             x = self.step(x, moved, eps, now, then, eta, generator)
-            if n > 1:  # who comes near next must be one and the same for all: the future that promises most
+            if n > 1:  # who comes near next must be one and the same for all
                 after = self._first(matrix[m + 1], free) + g.near
-                x = _agree(x, x0, g.objective, after, b)
+                x = _agree(x, x0, g.objective if g.best else None, after, b)
             if trace:
                 trace(x0[:b].detach(), matrix[m + 1])
         return x[:b], len(matrix) - 1
@@ -185,11 +188,10 @@ def _own_futures(x: Tensor, noise_only: Tensor, border: int, b: int, generator: 
     return torch.cat([x[:b], torch.where(far, noise, x[b:])])
 
 
-def _agree(x: Tensor, x0: Tensor, objective: Objective, border: int, b: int) -> Tensor:
-    """Gives every future the tokens before ``border`` of the best one."""
+def _agree(x: Tensor, x0: Tensor, objective: Objective | None, border: int, b: int) -> Tensor:
+    """Gives every future the tokens before ``border`` of the best one, or of the first one."""
     with torch.no_grad():
-        score = objective(x0).unflatten(0, (-1, b))
-        best = score.argmax(0)
         futures = x.unflatten(0, (-1, b))
+        best = objective(x0).unflatten(0, (-1, b)).argmax(0) if objective else 0
         near = futures[best, torch.arange(b, device=x.device), :border]
         return torch.cat([near.expand(len(futures), *near.shape), futures[:, :, border:]], 2).flatten(0, 1)
