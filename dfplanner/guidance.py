@@ -65,10 +65,20 @@ def points(value: object, dims: int, what: str) -> Tensor:
     return p
 
 
+def _for_each(own: Tensor, states: Tensor) -> Tensor:
+    """A value each of b problems (b, ...) for the B states, several futures of a problem sharing it."""
+    times, rest = divmod(states.shape[0], own.shape[0])
+    if rest or not times:
+        raise DFPlannerError(
+            f"{own.shape[0]} points or maps were given to an objective for a batch of {states.shape[0]}; expected one "
+            "for all, or one each"
+        )
+    return own.to(states).repeat(times, *(1 for _ in own.shape[1:]))
+
+
 def _distance2(states: Tensor, pos: Sequence[int], point: Tensor) -> Tensor:
     """Squared distances (B, T) to points (b, d), b dividing B: several futures may share a point."""
-    p = point.to(states).repeat(states.shape[0] // point.shape[0], 1)
-    return (states[..., list(pos)] - p[:, None]).square().sum(-1)
+    return (states[..., list(pos)] - _for_each(point, states)[:, None]).square().sum(-1)
 
 
 class ReachGoal(Objective):
@@ -98,7 +108,7 @@ class ReachGoal(Objective):
             soft,
         )
 
-    def __call__(self, states: Tensor, actions: Tensor) -> Tensor:  # noqa: ARG002
+    def __call__(self, states: Tensor, actions: Tensor) -> Tensor:
         return -(_distance2(states, self.pos, self.goal) + self.soft).sqrt().sum(1)
 
 
@@ -106,13 +116,15 @@ class StayNear(Objective):
     """-Σ_t max(0, d_t - radius)²: no pull inside the radius."""
 
     def __init__(self, point: object, radius: float = 0.0, *, pos: Sequence[int] = (0, 1)) -> None:
+        if not radius >= 0:
+            raise DFPlannerError(f"the radius to stay within is {radius}; expected a number ≥ 0")
         self.point, self.radius, self.pos = (
             points(point, len(pos), "the point to stay near"),
             radius,
             tuple(pos),
         )
 
-    def __call__(self, states: Tensor, actions: Tensor) -> Tensor:  # noqa: ARG002
+    def __call__(self, states: Tensor, actions: Tensor) -> Tensor:
         d = (_distance2(states, self.pos, self.point) + 1e-9).sqrt()
         return -(d - self.radius).clamp(min=0).square().sum(1)
 
@@ -129,7 +141,7 @@ class Avoid(Objective):
             tuple(pos),
         )
 
-    def __call__(self, states: Tensor, actions: Tensor) -> Tensor:  # noqa: ARG002
+    def __call__(self, states: Tensor, actions: Tensor) -> Tensor:
         d = (_distance2(states, self.pos, self.centre) + 1e-9).sqrt()
         return -(self.radius - d).clamp(min=0).square().sum(1)
 
@@ -140,7 +152,7 @@ class Smooth(Objective):
     def __init__(self, dims: Sequence[int] = (0, 1)) -> None:
         self.dims = tuple(dims)
 
-    def __call__(self, states: Tensor, actions: Tensor) -> Tensor:  # noqa: ARG002
+    def __call__(self, states: Tensor, actions: Tensor) -> Tensor:
         s = states[..., list(self.dims)]
         return -(s[:, 2:] - 2 * s[:, 1:-1] + s[:, :-2]).square().sum((1, 2))
 
@@ -154,6 +166,8 @@ class Limits(Objective):
             torch.as_tensor(np.asarray(high, np.float32)),
             of,
         )
+        if self.low.isnan().any() or self.high.isnan().any():
+            raise DFPlannerError("a limit is NaN; give numbers, or infinities for what has no limit")
         if (self.low > self.high).any():
             raise DFPlannerError(
                 f"a limit's low {self.low.tolist()} lies above its high {self.high.tolist()}; swap them"
@@ -168,7 +182,8 @@ class Limits(Objective):
 class Field(Objective):
     """Σ_t of a score on a regular grid, read by bilinear interpolation: a distance that sees around walls, a cost map.
 
-    values (X, Y): the score at ``origin`` + ``spacing`` · (i, j); or (B, X, Y), one map for each problem.
+    values (X, Y): the score at ``origin`` + ``spacing`` · (i, j); or (B, X, Y), one map for each problem. Beyond the grid
+    its outermost cells are continued.
     """
 
     def __init__(self, values: Array, origin: Sequence[float], spacing: float, *, pos: Sequence[int] = (0, 1)) -> None:
@@ -176,11 +191,15 @@ class Field(Objective):
         self.values = v[None] if v.ndim == 2 else v
         if self.values.ndim != 3 or not torch.isfinite(self.values).all():
             raise DFPlannerError(f"a field needs finite values of shape (X, Y) or (B, X, Y), got {tuple(v.shape)}")
+        if min(self.values.shape[1:]) < 2 or not spacing > 0:
+            raise DFPlannerError(
+                f"a field of shape {tuple(v.shape)} with spacing {spacing} was given; expected at least 2 values "
+                "each way, and a spacing > 0"
+            )
         self.origin, self.spacing, self.pos = torch.tensor(list(origin)), spacing, tuple(pos)
 
-    def __call__(self, states: Tensor, actions: Tensor) -> Tensor:  # noqa: ARG002
-        v = self.values.to(states)
-        v = v.repeat(states.shape[0] // v.shape[0], 1, 1)
+    def __call__(self, states: Tensor, actions: Tensor) -> Tensor:
+        v = _for_each(self.values, states)
         size = torch.tensor(v.shape[1:], device=states.device)
         u = (states[..., list(self.pos)] - self.origin.to(states)) / self.spacing
         lo = u.detach().floor().long().clamp(min=0)
