@@ -182,8 +182,8 @@ class Limits(Objective):
 class Field(Objective):
     """Σ_t of a score on a regular grid, read by bilinear interpolation: a distance that sees around walls, a cost map.
 
-    values (X, Y): the score at ``origin`` + ``spacing`` · (i, j); or (B, X, Y), one map for each problem. Beyond the grid
-    its outermost cells are continued.
+    values (X, Y): the score at ``origin`` + ``spacing`` · (i, j); or (B, X, Y), one map for each problem. Outside,
+    the outermost cells are continued.
     """
 
     def __init__(self, values: Array, origin: Sequence[float], spacing: float, *, pos: Sequence[int] = (0, 1)) -> None:
