@@ -38,7 +38,9 @@ def make(config: ModelConfig = MODELS["causal"], inverse: bool = True) -> Checkp
         for p in model.parameters():  # also those that begin as zero
             torch.nn.init.normal_(p, std=0.2)
         dynamics = InverseDynamics(SPEC) if inverse else None
-    tokenizer = Tokenizer.fit(SPEC, rng.normal(2, 3, (50, 4)), rng.normal(0, 1, (40, 3, 2)))
+    tokenizer = Tokenizer.fit(
+        SPEC, rng.normal(2, 3, (50, 4)).astype(np.float32), rng.normal(0, 1, (40, 3, 2)).astype(np.float32)
+    )
     return Checkpoint(SPEC, Schedule("sigmoid", 100), "x0", config, model, tokenizer, dynamics, {"score": None})
 
 

@@ -1,0 +1,62 @@
+"""``dfplanner bench ENV…``: run policies in the mazes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, UseAppendAction
+
+from dfplanner.cli.common import Env, File, Name, parse, use_device, writable
+from dfplanner.types import DFPlannerError
+from dfplanner_envs.mazes import MAZES
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Run policies in the mazes: a table for each, JSON, a picture of rollouts, an animation of a plan."""
+
+    env: Positional[tuple[Env, ...]] = tuple(f"maze2d-{name}" for name in MAZES)
+    """maze2d-umaze, -medium, -large, or multi2d-... with goals drawn at random."""
+    policy: Annotated[tuple[tuple[Name, ...], ...], UseAppendAction] = ()
+    """Rows of the table, such as df, df-guided, data-controller, random; by default those that can be had."""
+    actions: Literal["diffused", "inverse", "pd"] = "diffused"
+    """How a plan becomes actions: its own, a learned inverse dynamics', or the data's PD gains'."""
+    episodes: int = 100
+    """Episodes of every policy in every maze; the same for all."""
+    seed: int = 0
+    """Episode i starts from seed 1,000,000 · SEED + i."""
+    json: File = ""
+    """File for all numbers."""
+    plot: File = ""
+    """A .png of plans and rollouts."""
+    animation: File = ""
+    """A .gif and an .mp4 of a plan being denoised; by default beside --plot, if a policy plans so."""
+    device: str = "cpu"
+    """cpu, cuda, cuda:1 ..."""
+    threads: int = 1
+    """Threads torch takes."""
+
+
+def run(args: Sequence[str]) -> None:
+    """Run it all, and say where things are."""
+    a = parse(Bench, "bench", args)
+    if not a.env:
+        raise DFPlannerError("no environment came; name at least one, such as maze2d-umaze")
+    from dfplanner.bench.run import run_bench
+    from dfplanner.viz import checked_path
+
+    if a.plot:
+        checked_path(a.plot, {".png": "a picture"})
+    if a.animation:
+        checked_path(a.animation, {".gif": "an animation", ".mp4": "a film"})
+    json, plot = writable(a.json), writable(a.plot)
+    animation = writable(a.animation) or (plot and plot.with_suffix(".gif"))
+    device = use_device(a.device, a.threads)
+    policies = [name for names in a.policy for name in names]
+    run_bench(a.env, policies, a.actions, a.episodes, a.seed, json, plot, device, animation_path=animation)
+    written = [json, plot, *([animation.with_suffix(s) for s in (".gif", ".mp4")] if animation else [])]
+    for path in written:
+        if path and path.is_file():
+            print(f"wrote {path}")
