@@ -108,7 +108,10 @@ class RecedingHorizonController:
                 )
             return self._chunk[:, step]
         pos = list(self.planner.spec.pos)
-        ahead = plan.states[:, token + 1][:, pos]
         g, d = self.gains, len(pos)
-        law = g.kp * (ahead - observation[:, pos]) - g.kd * observation[:, d : 2 * d]
+        # the law brakes to rest at what it aims at; aiming kd/kp seconds ahead it keeps the plan's own speed instead
+        when = min((self._at + g.kd / g.kp / plan.dt_s) / plan.chunk, plan.states.shape[1] - 1)
+        lo = min(int(when), plan.states.shape[1] - 2)
+        aim = plan.states[:, lo, pos] + (when - lo) * (plan.states[:, lo + 1, pos] - plan.states[:, lo, pos])
+        law = g.kp * (aim - observation[:, pos]) - g.kd * observation[:, d : 2 * d]
         return np.clip(law, -g.limit, g.limit).astype(np.float32)

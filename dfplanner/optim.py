@@ -31,7 +31,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # noqa: ARG002
+    def step(self, closure: Any = None) -> None:  # the loss is computed by the loop
         for group in self.param_groups:
             by_shape: dict[torch.Size, list[Tensor]] = {}
             for p in group["params"]:
@@ -42,8 +42,7 @@ class Muon(torch.optim.Optimizer):
                 steps = []
                 for p in ps:
                     buf = self.state[p].setdefault("momentum_buffer", torch.zeros_like(p))
-                    buf.lerp_(p.grad, 1 - mu)
-                    steps.append(p.grad.lerp(buf, mu))
+                    steps.append(p.grad.lerp(buf.lerp_(p.grad, 1 - mu), mu))
                 scale = group["lr"] * max(1.0, shape[0] / shape[1]) ** 0.5
                 for p, u in zip(ps, orthogonalise(torch.stack(steps)), strict=True):
                     p.sub_(u, alpha=scale)

@@ -17,41 +17,8 @@ from dfplanner.guidance import Objective, ReachGoal
 from dfplanner.matrices import Matrix
 from dfplanner.models.build import Denoiser
 from dfplanner.sampler import Guidance, Sampler
+from dfplanner.settings import PlannerSettings
 from dfplanner.types import Array, DFPlannerError, Plan
-
-
-@dataclass(frozen=True)
-class PlannerSettings:
-    """How a plan is sampled."""
-
-    horizon: int | None = None
-    """Tokens of a plan, the present one included; None: as trained. Longer ones are continued window by window."""
-    scheme: str = "full-sequence"
-    """How observations fall: full-sequence, autoregressive, pyramid, trapezoid, rolling."""
-    scale: float = 0.5
-    """The pyramid's and trapezoid's uncertainty scale (rows a token waits for the one before); rolling: the window."""
-    steps: int = 2
-    """Levels the observations fall through."""
-    action_steps: int = 2
-    """Levels the actions fall through, after the observations; 0: together with them."""
-    action_chunks: int = 1
-    """Chunks whose actions are denoised; the others' stay unknown (zero in the plan)."""
-    eta: float = 0.0
-    """0 DDIM, 1 DDPM."""
-    guidance: float = 1.0
-    """Strength of the objectives that guide."""
-    samples: int = 1
-    """Futures of Monte Carlo guidance."""
-    near: int = 4
-    """Tokens those futures share."""
-    pace: float | None = None
-    """Pace to condition on (standard deviations; low is fast); None: as it comes."""
-    stabilise: int = 0
-    """Level the model is told for what is clean."""
-    warm_level: int = 700
-    """Level to which a previous plan is re-noised."""
-    overlap: int = 6
-    """Tokens of context when a plan longer than trained is continued."""
 
 
 @dataclass
@@ -61,6 +28,12 @@ class _Request:
     x: Tensor
     matrix: Matrix
     context: int
+
+    @property
+    def observation_rows(self) -> int:
+        """Steps before the actions alone fall: until then plans can be compared."""
+        falls = (np.diff(self.matrix[..., 0], axis=0) != 0).any(1)
+        return int(np.flatnonzero(falls)[-1]) + 1 if falls.any() else 0
 
 
 class Planner:
@@ -108,29 +81,64 @@ class Planner:
             raise DFPlannerError(
                 f"{committed} actions are said to be committed, but no previous plan was given; pass previous="
             )
-        r = self._request(self._history(history), objective, min(horizon, self.spec.horizon), trust, s, generator)
+        seen = self._history(history)
+        r = self._request(
+            seen.repeat(s.candidates, 1, 1), objective, min(horizon, self.spec.horizon), trust, s, generator
+        )
         if previous is not None:
             self._warm_start(r, previous, elapsed, committed, s, generator)
         steps: list[tuple[Array, Matrix]] = []
 
         def tracer(x0: Tensor, row: Matrix) -> None:
-            steps.append((self._states(x0[:, r.context :]), row[r.context :].copy()))
+            steps.append((self._states(x0[: len(seen), r.context :]), row[r.context :].copy()))
 
         sampler = Sampler(
-            cast(Denoiser, self.checkpoint.model),
-            self.schedule,
-            self.checkpoint.prediction,
-            self.parts,
-            s.stabilise,
+            cast(Denoiser, self.checkpoint.model), self.schedule, self.checkpoint.prediction, self.parts, s.stabilise
         )
-        guide = self._guidance(objective, s, r)
-        x, self.calls = sampler(
-            r.x, r.matrix, guidance=guide, eta=s.eta, generator=generator, trace=tracer if trace else None
+        seer = tracer if trace else None
+        split = r.observation_rows
+        x, calls = sampler(
+            r.x,
+            r.matrix[: split + 1],
+            guidance=self._guidance(objective, s, r),
+            eta=s.eta,
+            generator=generator,
+            trace=seer,
         )
+        if s.candidates > 1 or s.incumbent:
+            x = self._best(x, len(seen), r.context, objective, previous if s.incumbent else None, elapsed)
+        x, more = sampler(x, r.matrix[split:], eta=s.eta, generator=generator, trace=seer)
+        self.calls = calls + more
         tokens, levels = x[:, r.context :], r.matrix[-1, r.context :]
         while tokens.shape[1] < horizon:
             tokens, levels = self._continue(tokens, levels, horizon, objective, sampler, s, generator)
         return self._plan(tokens, levels, objective, previous, elapsed, committed, tuple(steps))
+
+    def _best(
+        self, x: Tensor, b: int, context: int, objective: Objective | None, previous: Plan | None, elapsed: int
+    ) -> Tensor:
+        """Of the candidates (n·B, ...) for each problem, and the rest of the previous plan, the best by score."""
+        if objective is None:
+            raise DFPlannerError("choosing among candidate plans needs an objective; pass one, or set candidates to 1")
+        if previous is not None:
+            rest = x[:b].clone()
+            d, first = self.spec.obs_dim, context + 1
+            body, fits = self._rest(previous, elapsed, x.shape[1] - first)
+            rest[:, first : first + fits, :d] = body
+            rest[:, first + fits :, :d] = body[:, -1:] if fits else rest[:, context : context + 1, :d]
+            x = torch.cat([x, rest])
+        states, chunks = self._decode(x[:, context:])
+        best = objective(states, chunks).unflatten(0, (-1, b)).argmax(0)
+        return x.unflatten(0, (-1, b))[best, torch.arange(b, device=x.device)]
+
+    def _rest(self, previous: Plan, elapsed: int, tokens: int) -> tuple[Tensor, int]:
+        """Observations (B, n, obs) a previous plan foresaw for the next ``tokens`` tokens, as far as it goes."""
+        old = torch.from_numpy(previous.tokens).to(self.device)[..., : self.spec.obs_dim]
+        where = torch.arange(1, tokens + 1, device=self.device) + elapsed / self.spec.chunk
+        where = where[where <= old.shape[1] - 1]
+        lo = where.floor().long().clamp(max=max(0, old.shape[1] - 2))
+        f = (where - lo).to(old)[:, None]
+        return (1 - f) * old[:, lo] + f * old[:, lo + 1], len(where)
 
     def _history(self, history: Array | NDArray[np.float64]) -> Tensor:
         h = np.asarray(history, np.float32)
@@ -196,10 +204,12 @@ class Planner:
         for _, term in objective.terms if objective else ():
             if isinstance(term, ReachGoal) and term.how == "token":
                 goal, level = _batch(term.goal, b), term.level
-        return self.tokenizer.goal_token(goal.to(self.device), s.pace or 0.0), [
-            level,
-            k if s.pace is None else 0,
-        ]
+        pace = torch.zeros(b, 2, device=self.device)
+        pace[:, 0] = s.pace or 0.0
+        stay = b // s.candidates * (s.candidates // 4)
+        if stay:  # the last quarter of the candidates for each problem stay where they are, the others go
+            pace[-stay:] = torch.tensor([0.0, 1.0], device=self.device)
+        return self.tokenizer.goal_token(goal.to(self.device), pace), [level, k if s.pace is None else 0]
 
     def _warm_start(
         self,
@@ -212,27 +222,26 @@ class Planner:
     ) -> None:
         """Puts the rest of the previous plan, re-noised, where there was pure noise, and holds committed chunks."""
         b, k = r.x.shape[0], self.schedule.levels
-        old = torch.from_numpy(previous.tokens).to(self.device)
-        if old.shape[0] != b:
+        if previous.tokens.shape[0] * s.candidates != b:
             raise DFPlannerError(
-                f"the previous plan is for a batch of {old.shape[0]}, the history for {b}; they must agree"
+                f"the previous plan is for a batch of {previous.tokens.shape[0]}, the history for {b // s.candidates}; "
+                "they must agree"
             )
         start = r.matrix[0].copy()
-        first, future = 1 + r.context, r.x.shape[1] - 1 - r.context
-        where = torch.arange(1, future + 1) + elapsed / self.spec.chunk
-        fits = int((where <= old.shape[1] - 1).sum())
+        first = 1 + r.context
+        body, fits = self._rest(previous, elapsed, r.x.shape[1] - first)
         if fits and s.warm_level < k:
-            lo = where[:fits].floor().long().clamp(max=old.shape[1] - 2)
-            f = (where[:fits] - lo).to(old)[:, None]
-            body = ((1 - f) * old[:, lo] + f * old[:, lo + 1])[..., : self.spec.obs_dim]
             alpha, sigma = self.schedule.rates(torch.tensor(s.warm_level))
+            body = body.repeat(s.candidates, 1, 1)
             noise = torch.randn(body.shape, generator=generator, device=self.device)
             r.x[:, first : first + fits, : self.spec.obs_dim] = alpha * body + sigma * noise
             start[first : first + fits, 0] = np.minimum(start[first : first + fits, 0], s.warm_level)
         whole = committed // self.spec.chunk
         if whole:
             kept = self._committed(previous, elapsed, whole * self.spec.chunk)
-            codes = self.tokenizer.encode_actions(kept.unflatten(1, (whole, self.spec.chunk)))
+            codes = self.tokenizer.encode_actions(kept.unflatten(1, (whole, self.spec.chunk))).repeat(
+                s.candidates, 1, 1
+            )
             r.x[:, first : first + whole, self.spec.obs_dim :] = codes
             start[first : first + whole, 1] = 0
         r.matrix = matrices.warm(r.matrix, start)
@@ -324,7 +333,7 @@ class Planner:
 
 
 def _batch(goal: Tensor, b: int) -> Tensor:
-    """Goals (1 or B, g) as (B, g)."""
-    if goal.shape[0] not in (1, b):
+    """Goals (1 or B, g) for B problems, or several candidates for each of them, as (b, g)."""
+    if b % goal.shape[0]:
         raise DFPlannerError(f"{goal.shape[0]} goals were given for a batch of {b}; expected one for all, or one each")
-    return goal.expand(b, -1)
+    return goal.repeat(b // goal.shape[0], 1)

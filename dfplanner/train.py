@@ -57,7 +57,7 @@ class TrainConfig:
     act_code: int = 12
     seed: int = 0
     recipe: Recipe = "diffusion-forcing"
-    goal_dropout: float = 0.15
+    goal_dropout: float = 0.3
     model: ModelConfig = field(default_factory=ModelConfig)
     schedule: Kind = "cosine"
     levels: int = 1000
@@ -77,7 +77,7 @@ class TrainConfig:
     """Steps between saves of the state that a run resumes from."""
 
     def __post_init__(self) -> None:
-        at_least = {"chunk": 1, "horizon": 2, "steps": 1, "data_steps": 1, "act_code": 1, "seed": 0, "levels": 1}
+        at_least = {"chunk": 1, "horizon": 2, "steps": 1, "data_steps": 1, "act_code": 2, "seed": 0, "levels": 1}
         for name, low in (at_least | {"batch": 1, "eval_every": 0, "save_every": 1}).items():
             if getattr(self, name) < low:
                 raise DFPlannerError(f"{name} is {getattr(self, name)}; training needs at least {low}")
@@ -212,7 +212,7 @@ def train(
             rng = np.random.default_rng([config.seed, run.step, rank])  # randomness depends on the step's number alone
             *drawn, pace = windows.draw(config.batch // world, rng)
             tokens = tokenizer.encode(*(x.to(device) for x in drawn), pace.nan_to_num().to(device))
-            known = pace.isfinite().numpy()
+            known = pace.isfinite().all(1).numpy()
             levels, mask = training_levels(
                 len(tokens), config.horizon, config.levels, config.recipe, rng, config.goal_dropout, known
             )

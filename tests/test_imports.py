@@ -14,7 +14,7 @@ ORDER: list[set[str]] = [
     {"dfplanner.schedules", "dfplanner.levels", "dfplanner.optim", "dfplanner.data"},
     {"dfplanner.matrices", "dfplanner.models"},
     {"dfplanner.guidance"},
-    {"dfplanner.sampler"},
+    {"dfplanner.sampler", "dfplanner.settings"},
     {"dfplanner.checkpoint"},
     {"dfplanner.planner"},
     {"dfplanner.controller"},

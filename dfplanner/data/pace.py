@@ -1,7 +1,8 @@
 """How fast a stretch of data reached its goal, compared with what its start lets one expect.
 
-The pace is a part a plan can be conditioned on: low is fast. It is the residual of log(10 + steps to the goal) under a
-small regression from (observation, goal), in standard deviations, so 0 is the data's usual pace from there.
+The pace is a part a plan can be conditioned on, two numbers: (z, 0) on the way, low z being fast; (0, 1) once arrived.
+z is the residual of log(10 + steps to the goal) under a small regression from (observation, goal), in standard
+deviations, so 0 is the data's usual pace from there.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ def steps_to_arrival(episodes: Episodes) -> NDArray[np.int64]:
 
 
 def fit_pace(episodes: Episodes, pos: tuple[int, ...], seed: int, steps: int = 1500, batch: int = 512) -> Array:
-    """The pace (N,) of every row, NaN where there is no arrival ahead."""
+    """The pace (N, 2) of every row: NaN where nothing is known, that is where an episode never arrives."""
     left = steps_to_arrival(episodes)
-    pace = np.full(episodes.steps, np.nan, np.float32)
+    pace = np.full((episodes.steps, 2), np.nan, np.float32)
     rows = np.flatnonzero(left > 0)
-    if len(rows) < batch:
+    if episodes.arrival is None or len(rows) < batch:
         return pace
     rng = np.random.default_rng([seed, 77])
     mean, std = episodes.observations.mean(0), episodes.observations.std(0) + 1e-6
@@ -57,5 +58,7 @@ def fit_pace(episodes: Episodes, pos: tuple[int, ...], seed: int, steps: int = 1
     with torch.no_grad():
         blocks = np.array_split(np.arange(len(rows)), max(1, len(rows) // 65536))
         residual = np.concatenate([(wanted[b] - net(features(rows[b])).squeeze(1)).numpy() for b in blocks])
-    pace[rows] = residual / residual.std()
+    pace[rows, 0], pace[rows, 1] = residual / residual.std(), 0
+    arrived = np.repeat(episodes.arrival >= 0, episodes.ends - episodes.starts) & (left < 0)
+    pace[arrived] = (0, 1)
     return pace

@@ -84,16 +84,17 @@ class Tokenizer(nn.Module):
         flat = (code * self.act_scale) @ self.act_basis + self.act_mean
         return flat.unflatten(-1, (self.spec.chunk, self.spec.act_dim))
 
-    def goal_token(self, goal: Tensor, pace: Tensor | float = 0.0) -> Tensor:
-        """Goals (B, len(pos)) to goal tokens (B, width): the position; in place of actions, the pace (B,) wanted."""
+    def goal_token(self, goal: Tensor, pace: Tensor | None = None) -> Tensor:
+        """Goals (B, len(pos)) to goal tokens (B, width): the position; in place of actions, the pace (B, 2) wanted."""
         token = goal.new_zeros(goal.shape[0], self.spec.width)
         pos = list(self.spec.pos)
         token[:, pos] = (goal - self.obs_mean[pos]) / self.obs_std[pos]
-        token[:, self.spec.obs_dim] = pace
+        if pace is not None:
+            token[:, self.spec.obs_dim : self.spec.obs_dim + 2] = pace
         return token
 
-    def encode(self, states: Tensor, chunks: Tensor, goal: Tensor, pace: Tensor | float = 0.0) -> Tensor:
-        """States (B, T, obs), chunks (B, T-1, chunk, act), goals (B, g) and pace (B,) to a sequence (B, T+1, width)."""
+    def encode(self, states: Tensor, chunks: Tensor, goal: Tensor, pace: Tensor | None = None) -> Tensor:
+        """States (B, T, obs), chunks (B, T-1, chunk, act), goals (B, g) and pace (B, 2) to a sequence (B, T+1, width)."""
         first = chunks.new_zeros(chunks.shape[0], 1, self.spec.act_code)
         codes = torch.cat([first, self.encode_actions(chunks)], 1)
         body = torch.cat([self.encode_obs(states), codes], -1)

@@ -26,11 +26,11 @@ class Windows:
 
     episodes: Episodes
     spec: TokenSpec
-    after_arrival: int = 60
+    after_arrival: int = 30
     hindsight: float = 0.0
     stay: bool = True
     pace: Array | None = None
-    """(N,) how fast each row went on to its goal (``dfplanner.data.pace``); None: unknown everywhere."""
+    """(N, 2) how fast each row went on to its goal (``dfplanner.data.pace``); None: unknown everywhere."""
     _low: NDArray[np.int64] = field(init=False)
     _count: NDArray[np.int64] = field(init=False)
 
@@ -65,7 +65,7 @@ class Windows:
         return np.minimum(rows, self._end[episode][:, None] - 1), episode
 
     def draw(self, n: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """States (n, horizon, obs), chunks (n, horizon-1, chunk, act), goals (n, g), in real units; pace (n,), NaN: unknown."""
+        """States (n, horizon, obs), chunks (n, horizon-1, chunk, act), goals (n, g), in real units; pace (n, 2), NaN: unknown."""
         e, s = self.episodes, self.spec
         rows, _ = self.indices(n, rng)
         states = e.observations[rows[:, :: s.chunk]]
@@ -78,7 +78,7 @@ class Windows:
             swap = np.flatnonzero(rng.random(n) < self.hindsight)
             when = rng.integers(1, s.horizon, len(swap))
             goals[swap] = states[swap, when][:, pos]
-        pace = np.full(n, np.nan, np.float32) if self.pace is None else self.pace[rows[:, 0]]
+        pace = np.full((n, 2), np.nan, np.float32) if self.pace is None else self.pace[rows[:, 0]]
         return torch.from_numpy(states), torch.from_numpy(chunks), torch.from_numpy(goals), torch.from_numpy(pace)
 
     def fit_tokenizer(self, rng: np.random.Generator, n: int = 4096) -> Tokenizer:

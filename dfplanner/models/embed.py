@@ -17,15 +17,19 @@ class TokenEmbed(nn.Module):
     smooth (Tancik et al. 2020).
     """
 
+    pos_scale: Tensor
+    """Units per normalised unit of the position; set with the data."""
+    freq: Tensor
+    level_freq: Tensor
+
     def __init__(self, spec: TokenSpec, width: int, levels: int, octaves: int, period: float) -> None:
         super().__init__()
         self.pos = list(spec.pos)
         self.levels = levels
-        self.register_buffer("pos_scale", torch.ones(len(spec.pos)))  # units per normalised unit; set with the data
+        self.register_buffer("pos_scale", torch.ones(len(spec.pos)))
         self.register_buffer("freq", 2 * math.pi / period * 2.0 ** torch.arange(octaves))
         self.token = nn.Linear(spec.width + 2 * octaves * len(spec.pos), width)
         self.place = nn.Parameter(0.02 * torch.randn(spec.horizon + 1, width))
-        self.level_freq: Tensor
         self.register_buffer("level_freq", torch.exp(torch.linspace(0, math.log(200.0), 16)))
         self.level = nn.ModuleList(
             nn.Sequential(nn.Linear(32, width // 2), nn.SiLU(), nn.Linear(width // 2, width)) for _ in range(spec.parts)

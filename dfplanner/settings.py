@@ -1,0 +1,43 @@
+"""How a plan is sampled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class PlannerSettings:
+    """How a plan is sampled."""
+
+    horizon: int | None = None
+    """Tokens of a plan, the present one included; None: as trained. Longer ones are continued window by window."""
+    scheme: str = "full-sequence"
+    """How observations fall: full-sequence, autoregressive, pyramid, trapezoid, rolling."""
+    scale: float = 0.5
+    """The pyramid's and trapezoid's uncertainty scale (rows a token waits for the one before); rolling: the window."""
+    steps: int = 2
+    """Levels the observations fall through."""
+    action_steps: int = 2
+    """Levels the actions fall through, after the observations; 0: together with them."""
+    action_chunks: int = 1
+    """Chunks whose actions are denoised; the others' stay unknown (zero in the plan)."""
+    eta: float = 0.0
+    """0 DDIM, 1 DDPM."""
+    guidance: float = 1.0
+    """Strength of the objectives that guide."""
+    samples: int = 1
+    """Futures of Monte Carlo guidance."""
+    near: int = 4
+    """Tokens those futures share."""
+    candidates: int = 1
+    """Plans sampled for each problem, of which the objective's best is kept (and only its actions denoised)."""
+    incumbent: bool = False
+    """Whether the rest of the previous plan competes with them."""
+    pace: float | None = None
+    """Pace to condition on (standard deviations; low is fast); None: as it comes."""
+    stabilise: int = 0
+    """Level the model is told for what is clean."""
+    warm_level: int = 700
+    """Level to which a previous plan is re-noised."""
+    overlap: int = 6
+    """Tokens of context when a plan longer than trained is continued."""
