@@ -248,7 +248,7 @@ class Planner:
 
     def _committed(self, previous: Plan, elapsed: int, n: int) -> Tensor:
         """The n actions (B, n, act) of a plan from ``elapsed`` on."""
-        known = self.spec.chunk * int((previous.levels[1:, 1] == 0).sum())
+        known = self.spec.chunk * int((previous.levels[0, 1:, 1] == 0).sum())
         if elapsed < 0 or elapsed + n > known:
             raise DFPlannerError(
                 f"{n} actions from step {elapsed} on are said to be committed, but the previous plan holds {known}; "
@@ -323,7 +323,7 @@ class Planner:
         return Plan(
             states.cpu().numpy(),
             actions,
-            levels,
+            np.repeat(levels[None], len(states), 0),
             score.cpu().numpy(),
             self.spec.chunk,
             self.spec.dt_s,
