@@ -29,13 +29,18 @@ plan.
 class RolloutPolicy(Protocol):
     """What the benchmark asks of a policy; N episodes run in lock step.
 
-    ``planned`` says, after ``act``, whether that call made a new plan. A policy may also have ``last_plan``,
-    the ``Plan`` it follows: then the first one is kept for pictures.
+    A policy may also have ``last_plan``, the ``Plan`` it follows: then the first one is kept for pictures.
     """
 
-    nfe_per_plan: float
-    """Network evaluations that a plan costs; 0 for baselines."""
-    planned: bool
+    @property
+    def nfe_per_plan(self) -> float:
+        """Network evaluations that a plan costs; 0 for baselines."""
+        ...
+
+    @property
+    def planned(self) -> bool:
+        """Whether the last ``act`` made a new plan."""
+        ...
 
     def reset(self, obs: NDArray, goal: NDArray, rng: np.random.Generator) -> None:
         """Begin N episodes at observations (N, 4) with goals (N, 2)."""

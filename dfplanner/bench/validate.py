@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
+from dfplanner.bench.policies import PlannerPolicy
 from dfplanner.bench.rollout import run_episodes
 from dfplanner.checkpoint import Checkpoint
-from dfplanner.controller import RecedingHorizonController
-from dfplanner.guidance import ReachGoal
-from dfplanner.planner import Planner, PlannerSettings
+from dfplanner.planner import Planner
+from dfplanner.settings import PlannerSettings
 
 EPISODES = 24
 FIRST_SEED = 900_000
@@ -26,7 +22,9 @@ def validator(env_id: str, episodes: int = EPISODES) -> Callable[[Checkpoint], d
     seeds = range(FIRST_SEED, FIRST_SEED + episodes)
 
     def evaluate(checkpoint: Checkpoint) -> dict[str, float]:
-        result = run_episodes(ClosedLoop(Planner(checkpoint, _settings(checkpoint))), env_id, seeds)
+        planner = Planner(checkpoint, _settings(checkpoint))
+        policy = PlannerPolicy(planner, replan_every=checkpoint.spec.chunk)
+        result = run_episodes(policy, env_id, seeds)
         return {
             "score": float(result.normalized.mean()),
             "success_rate": float(result.success.mean()),
@@ -41,24 +39,3 @@ def _settings(checkpoint: Checkpoint) -> PlannerSettings:
     if checkpoint.facts.get("config", {}).get("recipe") == "teacher-forcing":
         return PlannerSettings(horizon=3, scheme="autoregressive", steps=5)
     return PlannerSettings()
-
-
-class ClosedLoop:
-    """The plan's own actions, the goal as a token in front, a new plan for every chunk."""
-
-    def __init__(self, planner: Planner) -> None:
-        self.planner, self.nfe_per_plan, self.planned = planner, 0.0, False
-        self._controller: RecedingHorizonController | None = None
-
-    def reset(self, obs: NDArray, goal: NDArray, rng: np.random.Generator) -> None:
-        """Begin N episodes; noise comes from ``rng``."""
-        generator = torch.Generator(self.planner.device).manual_seed(int(rng.integers(2**31)))
-        self._controller = RecedingHorizonController(self.planner, self.planner.spec.chunk, generator=generator)
-
-    def act(self, obs: NDArray, goal: NDArray) -> NDArray:
-        """Actions (N, 2) for observations (N, 4) and goals (N, 2)."""
-        if self._controller is None:
-            raise RuntimeError("reset comes before act")
-        action = self._controller.act(obs, ReachGoal(goal))
-        self.planned = self._controller.planned
-        return action

@@ -24,7 +24,9 @@ class Bench:
     actions: Literal["diffused", "inverse", "pd"] = "diffused"
     """How a plan becomes actions: its own, a learned inverse dynamics', or the data's PD gains'."""
     episodes: int = 100
-    """Episodes of every policy in every maze; the same for all."""
+    """Episodes of every policy in every maze, the same for all; without --policy slow rows run fewer."""
+    checkpoint: Name = ""
+    """A model's name, file or run folder, whose weights the planner's rows take instead of the bundled ones."""
     seed: int = 0
     """Episode i starts from seed 1,000,000 · SEED + i."""
     json: File = ""
@@ -55,7 +57,18 @@ def run(args: Sequence[str]) -> None:
     animation = writable(a.animation) or (plot and plot.with_suffix(".gif"))
     device = use_device(a.device, a.threads)
     policies = [name for names in a.policy for name in names]
-    run_bench(a.env, policies, a.actions, a.episodes, a.seed, json, plot, device, animation_path=animation)
+    run_bench(
+        a.env,
+        policies,
+        a.actions,
+        a.episodes,
+        a.seed,
+        json,
+        plot,
+        device,
+        checkpoint=a.checkpoint or None,
+        animation_path=animation,
+    )
     written = [json, plot, *([animation.with_suffix(s) for s in (".gif", ".mp4")] if animation else [])]
     for path in written:
         if path and path.is_file():

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from dfplanner.checkpoint import Checkpoint
 from dfplanner.cli.common import File, Name, parse, point, use_device, writable
 from dfplanner.guidance import ReachGoal
-from dfplanner.planner import Planner, PlannerSettings
+from dfplanner.planner import Planner
+from dfplanner.settings import PlannerSettings
 from dfplanner.types import DFPlannerError, Plan
 from dfplanner_envs.mazes import Maze, in_wall, maze_of, nearest_cell, shortest_path
 
