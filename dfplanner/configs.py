@@ -12,9 +12,9 @@ from dfplanner.train import TrainConfig
 from dfplanner.types import DFPlannerError
 
 _MAZES = {
-    "maze2d-umaze": TrainConfig("maze2d-umaze", "maze2d-umaze", chunk=10, horizon=24, steps=3500, data_steps=1_000_000),
+    "maze2d-umaze": TrainConfig("maze2d-umaze", "maze2d-umaze", chunk=10, horizon=24, steps=5000, data_steps=1_000_000),
     "maze2d-medium": TrainConfig(
-        "maze2d-medium", "maze2d-medium", chunk=15, horizon=24, steps=9000, data_steps=2_000_000
+        "maze2d-medium", "maze2d-medium", chunk=15, horizon=24, steps=8000, data_steps=2_000_000
     ),
     "maze2d-large": TrainConfig(
         "maze2d-large", "maze2d-large", chunk=20, horizon=28, steps=11000, data_steps=4_000_000

@@ -94,7 +94,7 @@ class Tokenizer(nn.Module):
         return token
 
     def encode(self, states: Tensor, chunks: Tensor, goal: Tensor, pace: Tensor | None = None) -> Tensor:
-        """States (B, T, obs), chunks (B, T-1, chunk, act), goals (B, g) and pace (B, 2) to a sequence (B, T+1, width)."""
+        """States (B, T, obs), chunks (B, T-1, chunk, act), goals (B, g), pace (B, 2) to a sequence (B, T+1, width)."""
         first = chunks.new_zeros(chunks.shape[0], 1, self.spec.act_code)
         codes = torch.cat([first, self.encode_actions(chunks)], 1)
         body = torch.cat([self.encode_obs(states), codes], -1)

@@ -27,6 +27,8 @@ class Windows:
     episodes: Episodes
     spec: TokenSpec
     after_arrival: int = 30
+    at_start: float = 0.1
+    """Share of windows that begin where their episode does: a state at rest, about to leave, is rare elsewhere."""
     hindsight: float = 0.0
     stay: bool = True
     pace: Array | None = None
@@ -45,8 +47,8 @@ class Windows:
             count = end - begin - need + 1
         if not (count > 0).any():
             raise DFPlannerError(
-                f"no episode is as long as one window of {need} steps (horizon {self.spec.horizon} x chunk {self.spec.chunk}); "
-                f"the longest has {int((end - begin).max())}: choose a smaller horizon or collect longer episodes"
+                f"no episode is as long as one window of {need} steps (horizon {self.spec.horizon} x chunk "
+                f"{self.spec.chunk}); the longest has {int((end - begin).max())}: choose a smaller horizon or collect longer episodes"
             )
         self._low, self._count, self._end = begin, np.maximum(count, 0), end
         self._cum = np.cumsum(self._count)
@@ -61,11 +63,13 @@ class Windows:
         flat = rng.integers(0, self._cum[-1], n)
         episode = np.searchsorted(self._cum, flat, side="right")
         start = self._low[episode] + flat - (self._cum[episode] - self._count[episode])
+        if self.stay:
+            start = np.where(rng.random(n) < self.at_start, self._low[episode], start)
         rows = start[:, None] + np.arange(self.length)
         return np.minimum(rows, self._end[episode][:, None] - 1), episode
 
     def draw(self, n: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """States (n, horizon, obs), chunks (n, horizon-1, chunk, act), goals (n, g), in real units; pace (n, 2), NaN: unknown."""
+        """States (n, horizon, obs), chunks (n, horizon-1, chunk, act), goals (n, g); pace (n, 2), NaN: unknown."""
         e, s = self.episodes, self.spec
         rows, _ = self.indices(n, rng)
         states = e.observations[rows[:, :: s.chunk]]
