@@ -7,9 +7,11 @@ noise level of its own; the causal form conditions token t on tokens ≤ t alone
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from dfplanner.checkpoint import Checkpoint
@@ -143,3 +145,46 @@ def plain_tokenizer(spec: TokenSpec) -> Tokenizer:
 def as_checkpoint(spec: TokenSpec, model: nn.Module, schedule: Schedule, prediction: Prediction = "x0") -> Checkpoint:
     """A checkpoint around any denoiser of tokens in the environment's own units, an ideal one say; not to be saved."""
     return Checkpoint(spec, schedule, prediction, ModelConfig(), model, plain_tokenizer(spec))
+
+
+@dataclass(frozen=True)
+class Circle:
+    """A world whose plans are known: a point goes round a circle, one place a step, and what it does says which way.
+
+    Observations are positions (x, y); an action is (cos(place) / 2, way), the way being +1 or -1; the goal of a window
+    lies a quarter turn ahead of its start. A goal, a history of two or an action settles the way; without any of them
+    both are equally likely.
+    """
+
+    spec: TokenSpec = field(default_factory=lambda: TokenSpec(2, 2, chunk=2, act_code=4, horizon=6, dt_s=0.5))
+    places: int = 24
+
+    def position(self, at: ArrayLike) -> NDArray[np.float32]:
+        """Positions (..., 2) at places (...), counted from (1, 0) the positive way round."""
+        angle = np.asarray(at) * 2 * np.pi / self.places
+        return np.stack([np.cos(angle), np.sin(angle)], -1).astype(np.float32)
+
+    def action(self, at: ArrayLike, way: ArrayLike) -> NDArray[np.float32]:
+        """Actions (..., 2) that lead on from places (...)."""
+        angle, way = np.broadcast_arrays(np.asarray(at) * 2 * np.pi / self.places, np.asarray(way))
+        return np.stack([np.cos(angle) / 2, way], -1).astype(np.float32)
+
+    def goal(self, at: ArrayLike, way: ArrayLike) -> NDArray[np.float32]:
+        """The goals (..., 2) of who starts at places (...)."""
+        return self.position(np.asarray(at) + np.asarray(way) * self.places / 4)
+
+    def future(self, at: ArrayLike, way: ArrayLike, tokens: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """States (B, tokens, 2) and actions (B, (tokens - 1) · chunk, 2) from places (B,) on."""
+        at, way = np.broadcast_arrays(np.asarray(at)[:, None], np.reshape(way, (-1, 1)))
+        steps = at + way * np.arange((tokens - 1) * self.spec.chunk)
+        return self.position(at + way * self.spec.chunk * np.arange(tokens)), self.action(steps, way)
+
+    def checkpoint(self, causal: bool = True) -> Checkpoint:
+        """Its ideal denoiser, as a checkpoint; the model is a Recorder."""
+        at, way = np.repeat(np.arange(self.places), 2), np.tile([1, -1], self.places)
+        states, actions = self.future(at, way, self.spec.horizon)
+        chunks = actions.reshape(len(at), -1, self.spec.chunk, 2)
+        tokenizer, schedule = plain_tokenizer(self.spec), Schedule("cosine", 1000)
+        tokens = tokenizer.encode(*(torch.from_numpy(a) for a in (states, chunks, self.goal(at, way))))
+        model = DataDenoiser(tokens, schedule, torch.from_numpy(tokenizer.part_of), "v", causal)
+        return as_checkpoint(self.spec, Recorder(model), schedule, "v")

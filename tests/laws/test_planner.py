@@ -1,7 +1,6 @@
-"""The planner and the controller, with an ideal denoiser in place of a network: what they should answer is known.
+"""The planner, with an ideal denoiser in place of a network: what it should answer is known.
 
-The world: a point goes round a circle of 24 places, one a step, either way; what it does says which way. Goals lie a
-quarter turn ahead. So a goal, a history or an action settles everything; without them both ways are equally likely.
+The world is ``dfplanner.testing.Circle``: a goal, a history or an action settles which way a plan goes round.
 """
 
 from __future__ import annotations
@@ -13,57 +12,22 @@ from typing import cast
 import numpy as np
 import pytest
 import torch
-from numpy.typing import ArrayLike
 
-from dfplanner.controller import RecedingHorizonController
 from dfplanner.guidance import ReachGoal, StayNear
 from dfplanner.planner import Planner
 from dfplanner.schedules import Schedule
 from dfplanner.settings import PlannerSettings
-from dfplanner.testing import DataDenoiser, Recorder, as_checkpoint, plain_tokenizer
-from dfplanner.types import DFPlannerError, Plan, TokenSpec
+from dfplanner.testing import Circle, Recorder
+from dfplanner.types import DFPlannerError, Plan
 
-PLACES, CHUNK, HORIZON = 24, 2, 6
-SPEC = TokenSpec(obs_dim=2, act_dim=2, chunk=CHUNK, act_code=4, horizon=HORIZON, dt_s=0.5)
+CIRCLE = Circle()
+PLACES, CHUNK, HORIZON = CIRCLE.places, CIRCLE.spec.chunk, CIRCLE.spec.horizon
 SCHEMES = [("full-sequence", 0), ("autoregressive", 0), ("pyramid", 2), ("pyramid", 0.5), ("rolling", 2)]
-
-
-def place(at: ArrayLike) -> np.ndarray:
-    """Positions on the circle after ``at`` steps."""
-    angle = np.asarray(at) * 2 * np.pi / PLACES
-    return np.stack([np.cos(angle), np.sin(angle)], -1).astype(np.float32)
-
-
-def deed(at: ArrayLike, way: ArrayLike) -> np.ndarray:
-    """What is done at a place to go on from there."""
-    return np.stack([np.cos(np.asarray(at) * np.pi / PLACES) * 0.5, np.asarray(way) + 0.0 * np.asarray(at)], -1)
-
-
-def quarter(at: ArrayLike, way: int) -> np.ndarray:
-    return place(np.asarray(at) + way * PLACES / 4)
-
-
-def future(at: ArrayLike, way: ArrayLike, tokens: int) -> tuple[np.ndarray, np.ndarray]:
-    """States (B, tokens, 2) and actions (B, (tokens - 1) · CHUNK, 2) from places at (B,)."""
-    way = np.broadcast_to(way, np.shape(at))
-    steps = np.asarray(at)[:, None] + way[:, None] * np.arange((tokens - 1) * CHUNK)
-    chunks = np.asarray(at)[:, None] + way[:, None] * CHUNK * np.arange(tokens)
-    return place(chunks), deed(steps % PLACES, way[:, None]).astype(np.float32)
-
-
-def world(causal: bool = True) -> DataDenoiser:
-    at, way = np.repeat(np.arange(PLACES), 2), np.tile([1, -1], PLACES)
-    states, actions = future(at, way, HORIZON)
-    goals = np.stack([quarter(a, w) for a, w in zip(at, way, strict=True)])
-    chunks = actions.reshape(len(at), HORIZON - 1, CHUNK, 2)
-    tokens = plain_tokenizer(SPEC).encode(*(torch.from_numpy(a) for a in (states, chunks, goals)))
-    return DataDenoiser(tokens, Schedule("cosine", 1000), torch.tensor([0, 0, 1, 1, 1, 1]), "v", causal)
+place, quarter, future = CIRCLE.position, CIRCLE.goal, CIRCLE.future
 
 
 def planner(causal: bool = True, **settings) -> Planner:
-    model = Recorder(world(causal))
-    checkpoint = as_checkpoint(SPEC, model, Schedule("cosine", 1000), "v")
-    return Planner(checkpoint, replace(PlannerSettings(steps=25, action_steps=4, overlap=3), **settings))
+    return Planner(CIRCLE.checkpoint(causal), replace(PlannerSettings(steps=25, action_steps=4, overlap=3), **settings))
 
 
 def asked(p: Planner) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -142,7 +106,7 @@ def test_shorter_and_longer_than_trained(horizon: int, causal: bool) -> None:
     np.testing.assert_allclose(plan.states, states, atol=2e-3)
     np.testing.assert_allclose(plan.actions[:, :CHUNK], actions[:, :CHUNK], atol=2e-3)
     assert plan.levels.shape == (2, horizon, 2) and plan.actions.shape == (2, (horizon - 1) * CHUNK, 2)
-    assert plan.tokens.shape == (2, horizon, SPEC.width)
+    assert plan.tokens.shape == (2, horizon, CIRCLE.spec.width)
     assert p.calls == len(asked(p))
 
 
@@ -277,62 +241,3 @@ def test_the_stabilisation_level_reaches_the_model() -> None:
 def test_what_cannot_be_planned_is_a_sentence(call: Callable[[Planner], Plan], says: str) -> None:
     with pytest.raises(DFPlannerError, match=says):
         call(planner())
-
-
-class Counting(Planner):
-    """A planner that remembers what it was asked."""
-
-    def __init__(self, base: Planner) -> None:
-        super().__init__(base.checkpoint, base.settings)
-        self.asked: list[tuple[Plan | None, int]] = []
-        self.given: list[Plan] = []
-
-    def plan(self, history, objective=None, previous=None, committed=0, generator=None, **more) -> Plan:  # pyright: ignore
-        self.asked.append((previous, more.get("elapsed", 0)))
-        self.given.append(super().plan(history, objective, previous, committed, generator, **more))
-        return self.given[-1]
-
-
-@pytest.mark.parametrize("warm", [False, True])
-@pytest.mark.parametrize("every", [1, 2, 3, 4])
-def test_the_controller_executes_the_plans_own_actions_and_replans_when_due(every: int, warm: bool) -> None:
-    """Round the circle in closed loop: every action is the world's own, in order, and no plan is used for longer."""
-    p = Counting(planner(action_chunks=2))
-    c = RecedingHorizonController(p, every, warm_start=warm, generator=rng())
-    at, way = np.array([2, 15]), np.array([1, -1])
-    for step in range(11):
-        objective = ReachGoal([quarter(a, w) for a, w in zip(at, way, strict=True)])
-        action = c.act(place(at), objective)
-        assert c.planned == (step % every == 0) and len(p.given) == step // every + 1
-        assert (action == p.given[-1].actions[:, step % every]).all()
-        np.testing.assert_allclose(action, deed(at % PLACES, way), atol=5e-3)
-        left = c.chunk()
-        assert (
-            left.actions == p.given[-1].actions[:, step % every + 1 : every]
-        ).all() and left.start == step % every + 1
-        at = at + way
-    for i, (previous, elapsed) in enumerate(p.asked):
-        assert (previous is (p.given[i - 1] if warm and i else None)) and (elapsed == (every if i else 0))
-
-
-def test_reset_forgets_the_plan() -> None:
-    p = Counting(planner())
-    c = RecedingHorizonController(p, 2, warm_start=True, generator=rng())
-    c.act(place([0]), None)
-    c.reset()
-    assert c.plan is None and not c.planned
-    with pytest.raises(DFPlannerError, match="no plan yet"):
-        c.chunk()
-    c.act(place([7]), None)
-    assert c.planned and [previous for previous, _ in p.asked] == [None, None] and p.asked[1][1] == 0
-
-
-def test_a_controller_that_cannot_work_is_a_sentence() -> None:
-    p = planner(action_chunks=2)
-    for every in (0, 5):
-        with pytest.raises(DFPlannerError, match="holds 4 actions"):
-            RecedingHorizonController(p, every)
-    with pytest.raises(DFPlannerError, match="'diffused', 'inverse' or 'pd'"):
-        RecedingHorizonController(p, 1, actions="telepathy")  # pyright: ignore[reportArgumentType]
-    with pytest.raises(DFPlannerError, match="no inverse dynamics"):
-        RecedingHorizonController(p, 1, actions="inverse")
