@@ -171,15 +171,15 @@ def train(
         config.horizon,
         float(episodes.meta.get("dt_s", 0.01)),
     )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = build_model(config.model, spec, config.levels)
     pace = fit_pace(episodes, spec.pos, config.seed) if config.stay else None
     windows = Windows(episodes, spec, hindsight=config.hindsight, stay=config.stay, pace=pace)
     schedule = Schedule(config.schedule, config.levels)
     tokenizer = windows.fit_tokenizer(np.random.default_rng([config.seed, 2**31]))
     inverse = fit_inverse(windows, tokenizer.cpu(), config.seed).to(device)
     tokenizer.to(device)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        model = build_model(config.model, spec, config.levels)
     cast(Any, model).embed.pos_scale.copy_(tokenizer.obs_std[list(spec.pos)])
     model.to(device)
     average = copy.deepcopy(model).requires_grad_(False)

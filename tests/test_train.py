@@ -20,8 +20,9 @@ import torch
 
 from dfplanner import train as module
 from dfplanner.checkpoint import Checkpoint, same_weights
+from dfplanner.cli import main
 from dfplanner.configs import CONFIGS, load_config
-from dfplanner.data import Episodes
+from dfplanner.data import Episodes, write_hdf5
 from dfplanner.models.build import ModelConfig
 from dfplanner.schedules import Schedule, target
 from dfplanner.train import TrainConfig, loss_on, train
@@ -69,6 +70,13 @@ def worker(out: str) -> None:
     train(TINY, some_episodes(), Path(out), resume=True, evaluate=weight, progress=False)
 
 
+def commanded(out: str) -> None:
+    """The same by the command line, with the episodes and configuration that lie beside ``out``."""
+    quick()
+    beside = Path(out).parent
+    sys.exit(main(["train", str(beside / "tiny.json"), "--data", str(beside / "data.hdf5"), "--out", out]))
+
+
 @pytest.fixture(autouse=True)
 def quick_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     quick(monkeypatch)
@@ -89,10 +97,10 @@ def files(out: Path) -> dict[str, bytes]:
     return {name: (out / name).read_bytes() for name in ("tiny.safetensors", "state.safetensors")}
 
 
-def start(out: Path, *launcher: str) -> subprocess.Popen[bytes]:
+def start(out: Path, *launcher: str, call: str = "worker") -> subprocess.Popen[bytes]:
     code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_train; "
     script = out.parent / "worker.py"
-    script.write_text(f"{code}test_train.worker({str(out)!r})")
+    script.write_text(f"{code}test_train.{call}({str(out)!r})")
     return subprocess.Popen([sys.executable, *launcher, str(script)], stderr=subprocess.PIPE)
 
 
@@ -255,10 +263,12 @@ def test_two_ranks_share_a_batch(tmp_path: Path) -> None:
     if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
         pytest.skip("this PyTorch was built without gloo")
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    finish(start(tmp_path / "two", *launcher))
+    (tmp_path / "tiny.json").write_text(json.dumps(asdict(TINY)))
+    write_hdf5(tmp_path / "data.hdf5", some_episodes())
+    finish(start(tmp_path / "two", *launcher, call="commanded"))
     assert [row["step"] for row in metrics(tmp_path / "two") if "loss" in row] == list(range(50, 301, 50))
     best = Checkpoint.load(tmp_path / "two").facts["score"]
-    assert best == max(row.get("score", 0) for row in metrics(tmp_path / "two"))
+    assert best == max(row["score"] for row in metrics(tmp_path / "two") if "score" in row)
 
 
 def test_a_batch_that_ranks_cannot_share_is_a_sentence(

@@ -39,10 +39,13 @@ def _sentence(box: str) -> str:
     """The message in tyro's box of text, without its frame, title and helptext."""
     parts: list[list[str]] = [[]]
     for line in box.splitlines()[1:]:
-        text = line.strip("│╰╯─ ")
+        text = line.strip("│ ")  # where stdout is not UTF-8 there is no frame, and rules are hyphens
         if text.startswith(("Argument helptext", "For full helptext")):
             break
-        parts.append([]) if not text else parts[-1].append(text)
+        if text.strip("╰╯─-"):
+            parts[-1].append(text)
+        else:
+            parts.append([])
     sentences = [" ".join(part).rstrip(".") for part in parts if part]
     message = "; ".join(sentences) or "the arguments could not be read"
     return message[0].lower() + message[1:]

@@ -26,7 +26,7 @@ class Train:
     """Train a model: collects the maze's data unless --data names some, scores the model in closed loop as it goes (24
     episodes that no benchmark runs), keeps the best, and goes on after an interruption with --resume.
 
-    The defaults shown below the first box are those of maze2d-umaze; CONFIG's own hold.
+    The defaults below are those of the configuration named (dfplanner train NAME --help), or of maze2d-umaze.
     """
 
     config: Positional[Name]
@@ -89,8 +89,10 @@ def run(args: Sequence[str]) -> None:
 
 def _arguments(args: Sequence[str]) -> Train:
     """Read twice: first to learn which configuration is meant, then with its values as the defaults."""
-    first = parse(Train, "train", args, Train(tyro.MISSING, CONFIGS["maze2d-umaze"]))
-    return parse(Train, "train", args, Train(tyro.MISSING, load_config(first.config)))
+    config = CONFIGS["maze2d-umaze"]
+    if asked := [word for word in args if word not in ("-h", "--help")] or args:
+        config = load_config(parse(Train, "train", asked, Train(tyro.MISSING, config)).config)
+    return parse(Train, "train", args, Train(tyro.MISSING, config))
 
 
 def _episodes(config: TrainConfig, progress: bool) -> Episodes:
