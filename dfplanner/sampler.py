@@ -56,6 +56,12 @@ class Sampler:
     parts: Tensor
     stabilise: int = 0
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.stabilise <= self.schedule.levels:
+            raise DFPlannerError(
+                f"the stabilisation level is {self.stabilise}; expected a noise level, 0 to {self.schedule.levels}"
+            )
+
     def predict(self, x: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
         """x̂0 and ε̂ (B, T, C) of tokens at levels (T, P)."""
         told = torch.where(levels == 0, self.stabilise, levels) if self.stabilise else levels

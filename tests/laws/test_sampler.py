@@ -203,3 +203,9 @@ def test_a_matrix_that_does_not_fit_is_a_sentence(bad: mx.Matrix) -> None:
 def test_a_token_of_another_width_is_a_sentence() -> None:
     with pytest.raises(DFPlannerError, match="3 numbers a token"):
         sampler(denoiser(True))(noise(2)[..., :2], np.zeros((3, 5, 2), np.int64))
+
+
+@pytest.mark.parametrize("level", [-1, K + 1])
+def test_a_stabilisation_level_that_is_none_is_a_sentence(level: int) -> None:
+    with pytest.raises(DFPlannerError, match="stabilisation level is .* 0 to 20"):
+        sampler(denoiser(True), level)
