@@ -207,5 +207,5 @@ def test_a_token_of_another_width_is_a_sentence() -> None:
 
 @pytest.mark.parametrize("level", [-1, K + 1])
 def test_a_stabilisation_level_that_is_none_is_a_sentence(level: int) -> None:
-    with pytest.raises(DFPlannerError, match="stabilisation level is .* 0 to 20"):
+    with pytest.raises(DFPlannerError, match=r"stabilisation level is .* 0 to 20"):
         sampler(denoiser(True), level)
