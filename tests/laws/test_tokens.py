@@ -144,17 +144,18 @@ def test_windows_lie_in_their_episode(seed, lengths, stay, arrivals, chunk: int,
         assert (step == 1).all()
 
 
-@pytest.mark.parametrize("stay", [True, False])
-def test_every_start_is_drawn_equally_often(stay: bool) -> None:
+@pytest.mark.parametrize("stay, at_start", [(True, 0.0), (True, 0.3), (False, 0.3)])
+def test_starts_are_drawn_equally_often_but_for_the_extra_share_at_the_beginning(stay: bool, at_start: float) -> None:
     e = episodes(0, [20, 5, 12], arrivals=False)
-    w = Windows(e, spec(), stay=stay)  # 13 steps
-    starts = w.indices(30000, np.random.default_rng(1))[0][:, 0]
-    allowed = np.arange(37) if stay else np.arange(8)
-    count = np.bincount(starts, minlength=37)
-    assert (np.flatnonzero(count) == allowed).all()
-    expected = 30000 / len(allowed)
-    chi2 = ((count[allowed] - expected) ** 2 / expected).sum()
-    assert chi2 < len(allowed) + 6 * (2 * len(allowed)) ** 0.5
+    starts = Windows(e, spec(), at_start=at_start, stay=stay).indices(30000, np.random.default_rng(1))[0][:, 0]
+    share = np.full(37, (1 - at_start) / 37)
+    share[e.starts] += at_start * np.array([20, 5, 12]) / 37
+    if not stay:  # only the first episode is as long as a window, 13 steps
+        share = np.where(np.arange(37) < 8, 1 / 8, 0)
+    count, some = np.bincount(starts, minlength=37), share > 0
+    assert (count[~some] == 0).all()
+    chi2 = ((count - 30000 * share)[some] ** 2 / (30000 * share[some])).sum()
+    assert chi2 < some.sum() + 6 * (2 * some.sum()) ** 0.5
 
 
 @settings(max_examples=30)
