@@ -163,14 +163,9 @@ def train(
         dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     if device == "cuda" and world > 1:
         device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
-    spec = TokenSpec(
-        episodes.observations.shape[1],
-        episodes.actions.shape[1],
-        config.chunk,
-        config.act_code,
-        config.horizon,
-        float(episodes.meta.get("dt_s", 0.01)),
-    )
+    obs_dim, act_dim = episodes.observations.shape[1], episodes.actions.shape[1]
+    dt_s = float(episodes.meta.get("dt_s", 0.01))
+    spec = TokenSpec(obs_dim, act_dim, config.chunk, config.act_code, config.horizon, dt_s)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = build_model(config.model, spec, config.levels)
@@ -189,7 +184,8 @@ def train(
         state = read_state(config, out)
         if state is not None:
             run.load(state[0])
-            run.step, run.best = state[1]["step"], state[1]["best"]
+            run.step, best = state[1]["step"], state[1]["best"]
+            run.best = best if best is not None and math.isfinite(best) else None
     if log:
         log.cut(run.step)
     net: nn.Module = nn.parallel.DistributedDataParallel(model) if world > 1 else model
@@ -207,6 +203,15 @@ def train(
         )
 
     shown = {"total": config.steps, "initial": run.step, "desc": config.name, "unit": "step", "mininterval": 2}
+
+    def score() -> None:
+        if log and evaluate:
+            scores = evaluate(checkpoint())
+            log.write({"step": run.step, **scores})
+            if run.best is None or scores["score"] >= run.best:
+                run.best = scores["score"]
+                checkpoint().save(best_file)
+
     with StopSignal(world > 1, device) as stop, tqdm(disable=not progress or rank > 0, **shown) as bar:
         while run.step < config.steps and not stop.decided:
             rng = np.random.default_rng([config.seed, run.step, rank])  # randomness depends on the step's number alone
@@ -243,19 +248,17 @@ def train(
                 bar.set_postfix_str(f"loss {mean_loss:.4f}" + ("" if run.best is None else f", best {run.best:.1f}"))
                 began, mean_loss, count = time.monotonic(), 0.0, 0
             due = run.step == config.steps or (config.eval_every > 0 and run.step % config.eval_every == 0)
-            if log and evaluate and due:
-                scores = evaluate(checkpoint())
-                log.write({"step": run.step, **scores})
-                if run.best is None or scores["score"] >= run.best:
-                    run.best = scores["score"]
-                    checkpoint().save(best_file)
+            if due:
+                score()
                 began = time.monotonic()
             if rank == 0 and (run.step % config.save_every == 0 or last):
                 header = {"step": run.step, "best": run.best, "config": asdict(config)}
                 save_tensors(out / "state.safetensors", run.state(), header)
     if run.step < config.steps:
         raise KeyboardInterrupt(f"stopped at step {run.step} of {config.steps}; go on with --resume")
-    if rank == 0 and not evaluate:
+    if run.best is None:
+        score()  # a finished run that was never scored, resumed to be so
+    if rank == 0 and run.best is None:
         checkpoint().save(best_file)
     return Checkpoint.load(best_file, device) if rank == 0 else checkpoint()
 

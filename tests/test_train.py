@@ -106,7 +106,7 @@ def start(out: Path, *launcher: str, call: str = "worker") -> subprocess.Popen[b
 
 def finish(process: subprocess.Popen[bytes]) -> None:
     try:
-        _, said = process.communicate(timeout=120)
+        _, said = process.communicate(timeout=300)
     finally:
         process.terminate()  # no child outlives its test
     assert process.returncode == 0, said.decode()
@@ -209,6 +209,14 @@ def test_without_a_score_the_last_is_kept(tmp_path: Path, episodes: Episodes) ->
     last = train(SHORT, episodes, tmp_path, progress=False, facts={"where": "here"})
     assert (last.facts["step"], last.facts["score"], last.facts["where"]) == (12, None, "here")
     assert last.facts["config"] == json.loads(json.dumps(asdict(SHORT)))
+
+
+def test_a_finished_run_can_be_scored_afterwards(tmp_path: Path, episodes: Episodes) -> None:
+    last = train(SHORT, episodes, tmp_path, progress=False)
+    scored = train(SHORT, episodes, tmp_path, progress=False, resume=True, evaluate=weight)
+    assert same_weights(last.model, scored.model)
+    assert scored.facts == last.facts | weight(last)
+    assert [row["step"] for row in metrics(tmp_path)] == [12, 12]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -69,7 +70,7 @@ def run(args: Sequence[str]) -> None:
         trace=True,
     )
     if plot:
-        animate_plan(plot, plan, maze.rows, goal, title=f"{a.checkpoint}, {a.scheme}")
+        animate_plan(plot, plan, maze.rows, goal, title=f"{Path(a.checkpoint).stem}, {a.scheme}")
     print(summary(plan, goal) + (f"; wrote {plot}" if plot else ""))
 
 

@@ -27,7 +27,7 @@ PLAN = "plan --checkpoint ok.safetensors --start 0.8,0.8 --goal 2.8,0.8"
 def run(*args: str, code: int = 0, cwd: Path) -> tuple[str, str]:
     """Stdout and stderr of a real process, which must end with that exit code."""
     done = subprocess.run(
-        [sys.executable, "-m", "dfplanner", *args], cwd=cwd, capture_output=True, text=True, timeout=240, check=False
+        [sys.executable, "-m", "dfplanner", *args], cwd=cwd, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout, done.stderr
@@ -73,7 +73,7 @@ def _interrupted(order: Sequence[str], folder: Path) -> None:
     while process.poll() is None and not (folder / "run/metrics.jsonl").is_file():
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=300)
     assert process.returncode == 130, said
     last = said.strip().splitlines()[-1]
     assert last.startswith("dfplanner: stopped at step ")
