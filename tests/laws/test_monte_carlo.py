@@ -230,3 +230,18 @@ def test_several_futures_tilt_no_further_unless_the_best_is_asked_for(gaussian) 
         one, several, chosen = score(scale, 1, True), score(scale, 6, False), score(scale, 6, True)
         torch.testing.assert_close(several, one, rtol=1e-9, atol=1e-9)
         assert (chosen.mean() - one.mean()).item() > 0.5
+
+
+def test_futures_keep_what_is_known_or_half_known_far_off(gaussian) -> None:
+    """Only pure noise is drawn afresh: a known end stays, and so does a plan that was re-noised to start warm."""
+    x = torch.randn(2, T, C, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    g = Guidance(lambda x0: x0[:, -1].sum(1), 0.3, samples=4)
+    levels = mx.level_list(1000, 4)
+    ended = np.pad(mx.full_sequence(T - 1, levels), ((0, 0), (0, 1)))[:, :, None]
+    warm = mx.warm(mx.full_sequence(T, levels)[:, :, None], np.array([[700], [700], [700], [1000]]))
+    for matrix, kept in ((ended, [T - 1]), (warm, [0, 1, 2])):
+        seen, _ = run(gaussian(T, C).sampler("v"), x, matrix, g)
+        futures = seen[0].unflatten(0, (4, 2))
+        fresh = [t for t in range(1, T) if t not in kept]
+        assert torch.equal(futures[:, :, kept], x[:, kept].expand(4, -1, -1, -1))
+        assert all((futures[0, :, t] != futures[i, :, t]).all() for i in range(1, 4) for t in fresh)
