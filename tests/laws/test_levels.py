@@ -119,6 +119,18 @@ def test_teacher_forcing_denoises_one_token_after_a_clean_past() -> None:
     assert now.min() >= 1 and near((now <= 500).mean(), 0.5)
 
 
+def test_teacher_forcing_counts_one_token_but_every_action_of_inverse_dynamics() -> None:
+    levels, loss = draw("teacher-forcing")
+    obs, act = levels[:, 1:, 0], levels[:, 1:, 1]
+    inverse = (obs == 0).all(1)
+    assert near(inverse.mean(), 0.3)
+    assert (loss[inverse, 1:, 1] == ((act[inverse] > 0) & (act[inverse] < 1000))).all()
+    assert not loss[inverse, 1:, 0].any() and (loss[~inverse, 1:, 0].sum(1) == 1).all()
+    at = loss[~inverse, 1:, 0]
+    assert not (loss[~inverse, 1:, 1] & ~at).any(), "actions after the next token are not to be learned"
+    assert loss[~inverse, 1:, 1].any()
+
+
 def test_an_unknown_recipe_lists_the_known_ones() -> None:
     with pytest.raises(DFPlannerError, match=", ".join(RECIPES)):
         draw("student-forcing")
