@@ -12,7 +12,7 @@ from dfplanner.train import TrainConfig
 from dfplanner.types import DFPlannerError
 
 _MAZES = {
-    "maze2d-umaze": TrainConfig("maze2d-umaze", "maze2d-umaze", chunk=10, horizon=24, steps=5000, data_steps=1_000_000),
+    "maze2d-umaze": TrainConfig("maze2d-umaze", "maze2d-umaze", chunk=10, horizon=24, steps=7000, data_steps=1_000_000),
     "maze2d-medium": TrainConfig(
         "maze2d-medium", "maze2d-medium", chunk=15, horizon=24, steps=8000, data_steps=2_000_000
     ),
@@ -23,7 +23,7 @@ _MAZES = {
 
 
 def _variants(base: TrainConfig) -> dict[str, TrainConfig]:
-    name, short = base.name, replace(base, steps=base.steps // 3)
+    name, short = base.name, replace(base, steps=base.steps // 7)
     return {
         name: base,
         f"{name}-d4rl": replace(short, name=f"{name}-d4rl", stay=False),
