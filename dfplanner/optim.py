@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -41,8 +41,9 @@ class Muon(torch.optim.Optimizer):
                 mu = group["momentum"]
                 steps = []
                 for p in ps:
+                    grad = cast(Tensor, p.grad)
                     buf = self.state[p].setdefault("momentum_buffer", torch.zeros_like(p))
-                    steps.append(p.grad.lerp(buf.lerp_(p.grad, 1 - mu), mu))
+                    steps.append(grad.lerp(buf.lerp_(grad, 1 - mu), mu))
                 scale = group["lr"] * max(1.0, shape[0] / shape[1]) ** 0.5
                 for p, u in zip(ps, orthogonalise(torch.stack(steps)), strict=True):
                     p.sub_(u, alpha=scale)

@@ -64,9 +64,7 @@ def collect(
     rng = np.random.default_rng(seed)
     simulation = VectorMaze2D(maze, lanes, nthread=threads)
     if stay:
-        return _staying(
-            simulation, maze, steps, tail, rng, meta | {"tail": tail, "reward_goal": "pursued"}, progress
-        )
+        return _staying(simulation, maze, steps, tail, rng, meta | {"tail": tail, "reward_goal": "pursued"}, progress)
     return _continuous(simulation, maze, multi, steps, rng, meta | {"horizon": maze.horizon}, progress)
 
 
@@ -218,6 +216,4 @@ def collect_to_file(
     if format == "d4rl":
         write_hdf5(out, episodes)
         return str(out)
-    return write_minari(
-        str(out), episodes, f"dfplanner/{'Multi2D' if multi else 'Maze2D'}-{TITLES[maze.name]}-v0"
-    )
+    return write_minari(str(out), episodes, f"dfplanner/{'Multi2D' if multi else 'Maze2D'}-{TITLES[maze.name]}-v0")

@@ -82,9 +82,7 @@ class WaypointController:
         """
         state = np.asarray(obs, float)
         if state.shape != (self.n, 4):
-            raise DFPlannerError(
-                f"observations of shape {state.shape} came for {self.n} lanes; give ({self.n}, 4)"
-            )
+            raise DFPlannerError(f"observations of shape {state.shape} came for {self.n} lanes; give ({self.n}, 4)")
         if np.isnan(self.goals).any():
             raise DFPlannerError("a lane has no goal; call set_goals for every lane before act")
         position, velocity = state[:, :2], state[:, 2:]

@@ -71,9 +71,7 @@ def checked_options(
             raise DFPlannerError(f"option {name!r} is 2 finite numbers (x, y), but {value!r} came")
         if name == "velocity":
             if np.abs(array).max() > SPEED_BOUND:
-                raise DFPlannerError(
-                    f"a velocity is at most {SPEED_BOUND:g} m/s on each axis, but {value!r} came"
-                )
+                raise DFPlannerError(f"a velocity is at most {SPEED_BOUND:g} m/s on each axis, but {value!r} came")
         elif (bad := in_wall(maze, array)).any():
             place = tuple(array[bad][0].tolist()) if array.ndim > 1 else tuple(array.tolist())
             raise DFPlannerError(
@@ -94,9 +92,7 @@ class Maze2DEnv(gym.Env[NDArray[np.float64], NDArray[np.float32]]):
 
     metadata: dict[str, Any] = {"render_modes": ["human", "rgb_array"], "render_fps": round(1 / DT_S)}
 
-    def __init__(
-        self, maze: str | Maze = "umaze", *, multi: bool = False, render_mode: str | None = None
-    ) -> None:
+    def __init__(self, maze: str | Maze = "umaze", *, multi: bool = False, render_mode: str | None = None) -> None:
         self.maze = get_maze(maze)
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise DFPlannerError(f"render_mode {render_mode!r} is unknown; known: None, 'rgb_array', 'human'")

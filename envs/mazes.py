@@ -141,9 +141,7 @@ def shortest_path(maze: Maze, a: Cell, b: Cell) -> list[Cell]:
     a, b = (int(a[0]), int(a[1])), (int(b[0]), int(b[1]))
     for cell in (a, b):
         if cell not in free:
-            raise DFPlannerError(
-                f"cell {cell} of maze {maze.name} is not free; choose one of {maze.free_cells}"
-            )
+            raise DFPlannerError(f"cell {cell} of maze {maze.name} is not free; choose one of {maze.free_cells}")
     came: dict[Cell, Cell] = {b: b}
     queue = deque([b])
     while queue and a not in came:

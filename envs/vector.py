@@ -83,15 +83,11 @@ class VectorMaze2D(VectorEnv[NDArray[np.float64], NDArray[np.float64], NDArray[n
         seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int | np.integer) else seed
         seeds = [None] * self.num_envs if seeds is None else list(seeds)
         if len(seeds) != self.num_envs:
-            raise DFPlannerError(
-                f"{len(seeds)} seeds came for {self.num_envs} environments; give one for each"
-            )
+            raise DFPlannerError(f"{len(seeds)} seeds came for {self.num_envs} environments; give one for each")
         options = dict(options or {})
         mask = np.asarray(options.pop("reset_mask", np.ones(self.num_envs, bool)))
         if mask.shape != (self.num_envs,) or mask.dtype != bool:
-            raise DFPlannerError(
-                f"reset_mask is ({self.num_envs},) booleans, but {mask.dtype} {mask.shape} came"
-            )
+            raise DFPlannerError(f"reset_mask is ({self.num_envs},) booleans, but {mask.dtype} {mask.shape} came")
         fixed = checked_options(self.maze, options, (self.num_envs, 2))
         for i in np.flatnonzero(mask):
             if seeds[i] is not None:
@@ -147,9 +143,7 @@ class VectorMaze2D(VectorEnv[NDArray[np.float64], NDArray[np.float64], NDArray[n
         for name, value, into in (("qpos", qpos, self._qpos), ("qvel", qvel, self._qvel)):
             array = np.asarray(value, np.float64)
             if array.shape != into.shape or not np.isfinite(array).all():
-                raise DFPlannerError(
-                    f"{name} is {into.shape} finite numbers, but {array.shape} came; check for NaN"
-                )
+                raise DFPlannerError(f"{name} is {into.shape} finite numbers, but {array.shape} came; check for NaN")
             into[:] = array
         self._warmstart[:] = 0.0
 

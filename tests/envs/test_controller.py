@@ -11,9 +11,7 @@ from dfplanner_envs.mazes import MAZES, Maze, in_wall
 from dfplanner_envs.vector import VectorMaze2D
 
 
-def drive(
-    maze: Maze, starts: np.ndarray, goals: np.ndarray, steps: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def drive(maze: Maze, starts: np.ndarray, goals: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Observations (steps, n, 4), actions (steps, n, 2) and whether each lane arrived."""
     n = len(starts)
     simulation, controller = VectorMaze2D(maze, n), WaypointController(maze, n, np.random.default_rng(0))

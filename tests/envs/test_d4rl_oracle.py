@@ -92,9 +92,7 @@ def d4rl():
 
     before = dict(sys.modules)
     try:
-        utils = module(
-            "gym.utils", EzPickle=type("EzPickle", (), {"__init__": lambda *_: None}), colorize=str
-        )
+        utils = module("gym.utils", EzPickle=type("EzPickle", (), {"__init__": lambda *_: None}), colorize=str)
         mujoco_env = module("gym.envs.mujoco.mujoco_env", MujocoEnv=MujocoEnv)
         module("gym.envs.mujoco", mujoco_env=mujoco_env)
         module("gym.envs.registration", register=lambda id, **kw: ids.update({id: kw}))
@@ -134,9 +132,7 @@ def test_maps_horizons_and_scores(d4rl, name):
     )
     ours = Maze2DEnv(name)
     for ret in (0.0, 12.0, 250.0):
-        assert ours.get_normalized_score(ret) == pytest.approx(
-            100 * theirs.get_normalized_score(ret), abs=1e-12
-        )
+        assert ours.get_normalized_score(ret) == pytest.approx(100 * theirs.get_normalized_score(ret), abs=1e-12)
 
 
 @pytest.mark.parametrize("name", MAZES)
@@ -146,8 +142,7 @@ def test_the_model_is_theirs(d4rl, name):
     fields = [
         f
         for f in dir(ours)
-        if f.split("_")[0] in ("body", "geom", "jnt", "dof", "actuator")
-        and isinstance(getattr(ours, f), np.ndarray)
+        if f.split("_")[0] in ("body", "geom", "jnt", "dof", "actuator") and isinstance(getattr(ours, f), np.ndarray)
     ]
     looks = {"geom_rgba", "geom_matid"}
     assert len(fields) > 80
@@ -187,6 +182,4 @@ def test_later_resets_go_on_with_the_same_randomness(d4rl):
     ours, theirs = Maze2DEnv("large", multi=True), make(d4rl, "large", multi=True)
     for seed in (3, None, None):
         obs, info = ours.reset(seed=seed)
-        assert np.array_equal(obs, theirs.reset(seed=seed)) and np.array_equal(
-            info["goal"], theirs.get_target()
-        )
+        assert np.array_equal(obs, theirs.reset(seed=seed)) and np.array_equal(info["goal"], theirs.get_target())
