@@ -57,7 +57,7 @@ class Tokenizer(nn.Module):
         std = sing[: spec.act_code] / np.sqrt(len(flat))
         basis = basis[: spec.act_code] * np.sign(basis[: spec.act_code].sum(1, keepdims=True) + 1e-12)
         half = np.sqrt(np.maximum(std, 1e-4))
-        half *= np.sqrt(np.mean((std / half) ** 2))  # so that the code has unit variance on average
+        half *= max(np.sqrt(np.mean((std / half) ** 2)), 1e-3)  # so that the code has unit variance on average
         stats = {
             "obs_mean": observations.mean(0),
             "obs_std": np.maximum(observations.std(0), 1e-3),
