@@ -17,7 +17,7 @@ _MAZES = {
         "maze2d-medium", "maze2d-medium", chunk=15, horizon=24, steps=8000, data_steps=2_000_000
     ),
     "maze2d-large": TrainConfig(
-        "maze2d-large", "maze2d-large", chunk=20, horizon=28, steps=11000, data_steps=4_000_000
+        "maze2d-large", "maze2d-large", chunk=20, horizon=28, steps=18000, data_steps=4_000_000, goal_dropout=0.15
     ),
 }
 
