@@ -30,7 +30,7 @@ class Row:
     settings: PlannerSettings = field(default_factory=PlannerSettings)
     by_maze: dict[str, PlannerSettings] = field(default_factory=dict)
     """Settings that differ in one maze."""
-    replan_every: Callable[[int], int] = lambda chunk: chunk
+    replan_every: Callable[[int], int] = lambda chunk: chunk // 2
     """Steps between plans, from the chunk's length."""
     objective: Callable[[NDArray], Objective] = ReachGoal
     make: Callable[[str], RolloutPolicy] | None = None
