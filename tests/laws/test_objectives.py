@@ -80,7 +80,7 @@ def test_values_are_those_of_the_formula(seed: int, batch: int | None) -> None:
         torch.testing.assert_close(got, torch.tensor(want, dtype=torch.float64), rtol=1e-4, atol=1e-4, msg=name)
 
 
-@settings(max_examples=15)
+@settings(max_examples=3)
 @given(SEEDS)
 def test_gradients_are_finite_differences(seed: int) -> None:
     states, actions = draw(seed)
