@@ -58,11 +58,19 @@ def points(value: object, dims: int, what: str) -> Tensor:
     """A point (dims,) or a batch of them as a float tensor (B, dims); raises on another shape or a NaN."""
     p = torch.as_tensor(np.asarray(value, np.float32))
     p = p[None] if p.ndim == 1 else p
-    if p.ndim != 2 or p.shape[1] != dims:
+    if p.ndim != 2 or p.shape[1] != dims or not len(p):
         raise DFPlannerError(f"{what} has the shape {tuple(p.shape)}; expected ({dims},) or (batch, {dims})")
     if not torch.isfinite(p).all():
         raise DFPlannerError(f"{what} holds a NaN or an infinity: {p.tolist()[:3]}; give finite numbers")
     return p
+
+
+def for_batch(points: Tensor, b: int, candidates: int) -> Tensor:
+    """Points (1 or B, g) for B problems with several candidates each, b = candidates · B in all, as (b, g)."""
+    if points.shape[0] not in (1, b // candidates):
+        given = f"{points.shape[0]} goals were given for a batch of {b // candidates}"
+        raise DFPlannerError(f"{given}; expected one for all, or one each")
+    return points.repeat(b // points.shape[0], 1)
 
 
 def _for_each(own: Tensor, states: Tensor) -> Tensor:

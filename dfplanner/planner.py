@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dfplanner import matrices
 from dfplanner.checkpoint import Checkpoint
-from dfplanner.guidance import Objective, ReachGoal
+from dfplanner.guidance import Objective, ReachGoal, for_batch
 from dfplanner.matrices import Matrix
 from dfplanner.models.build import Denoiser
 from dfplanner.sampler import Guidance, Sampler
@@ -77,6 +77,11 @@ class Planner:
         horizon = self.spec.horizon if s.horizon is None else s.horizon
         if horizon < 2:
             raise DFPlannerError(f"a plan needs a horizon of at least 2 tokens, got {horizon}")
+        if min(committed, elapsed, trust) < 0 or trust > self.schedule.levels:
+            raise DFPlannerError(
+                f"committed {committed}, elapsed {elapsed} and trust {trust} were given; expected counts of steps, and "
+                f"a level of 0 to {self.schedule.levels}"
+            )
         if committed and previous is None:
             raise DFPlannerError(
                 f"{committed} actions are said to be committed, but no previous plan was given; pass previous="
@@ -106,7 +111,7 @@ class Planner:
             trace=seer,
         )
         if s.candidates > 1 or s.incumbent:
-            x = self._best(x, len(seen), r.context, objective, previous if s.incumbent else None, elapsed)
+            x = self._best(x, len(seen), r, objective, previous if s.incumbent else None, elapsed)
         x, more = sampler(x, r.matrix[split:], eta=s.eta, generator=generator, trace=seer)
         self.calls = calls + more
         tokens, levels = x[:, r.context :], r.matrix[-1, r.context :]
@@ -115,19 +120,21 @@ class Planner:
         return self._plan(tokens, levels, objective, previous, elapsed, committed, tuple(steps))
 
     def _best(
-        self, x: Tensor, b: int, context: int, objective: Objective | None, previous: Plan | None, elapsed: int
+        self, x: Tensor, b: int, r: _Request, objective: Objective | None, previous: Plan | None, elapsed: int
     ) -> Tensor:
         """Of the candidates (n·B, ...) for each problem, and the rest of the previous plan, the best by score."""
         if objective is None:
             raise DFPlannerError("choosing among candidate plans needs an objective; pass one, or set candidates to 1")
         if previous is not None:
             rest = x[:b].clone()
-            d, first = self.spec.obs_dim, context + 1
+            d, first = self.spec.obs_dim, r.context + 1
             body, fits = self._rest(previous, elapsed, x.shape[1] - first)
             rest[:, first : first + fits, :d] = body
-            rest[:, first + fits :, :d] = body[:, -1:] if fits else rest[:, context : context + 1, :d]
+            rest[:, first + fits :, :d] = body[:, -1:] if fits else rest[:, r.context : first, :d]
+            held = torch.from_numpy(r.matrix[0, :, 0] == 0).to(self.device)  # a goal at the last token
+            rest[:, held, :d] = x[:b, held, :d]
             x = torch.cat([x, rest])
-        states, chunks = self._decode(x[:, context:])
+        states, chunks = self._decode(x[:, r.context :])
         best = objective(states, chunks).unflatten(0, (-1, b)).argmax(0)
         return x.unflatten(0, (-1, b))[best, torch.arange(b, device=x.device)]
 
@@ -172,7 +179,8 @@ class Planner:
                 f"give at most {self.spec.horizon - 1}"
             )
         levels = matrices.level_list(k, s.steps)
-        observations = matrices.scheme(s.scheme, future, levels, s.scale)
+        scale = min(s.scale, future) if s.scheme == "rolling" else s.scale
+        observations = matrices.scheme(s.scheme, future, levels, scale)
         past = np.repeat(np.minimum(observations[:, :1], trust), context, 1)
         observations = np.concatenate([past, observations], 1)
         chunks = range(context, context + min(s.action_chunks, future))
@@ -185,15 +193,14 @@ class Planner:
         known = self.schedule.rates(torch.tensor(goal_levels, device=self.device)[self.parts])
         x[:, 0] = known[0] * goal + known[1] * x[:, 0]
         # a doubtful observation is as it would be after noise of its level: it already holds that noise itself
-        x[:, 1 : context + 1, : self.spec.obs_dim] = self.schedule.rates(torch.tensor(trust))[0].to(self.device) * (
-            self.tokenizer.encode_obs(seen)
-        )
+        if trust < k:  # a missing one is pure noise
+            alpha = self.schedule.rates(torch.tensor(trust))[0].to(self.device)
+            x[:, 1 : context + 1, : self.spec.obs_dim] = alpha * self.tokenizer.encode_obs(seen)
         matrix = matrices.with_prefix(matrix, np.array([goal_levels]))
         for _, term in objective.terms if objective else ():
             if isinstance(term, ReachGoal) and term.how == "last":
-                x[:, -1, : self.spec.obs_dim] = self.tokenizer.goal_token(_batch(term.goal, b).to(self.device))[
-                    :, : self.spec.obs_dim
-                ]
+                goal = for_batch(term.goal, b, s.candidates).to(self.device)
+                x[:, -1, : self.spec.obs_dim] = self.tokenizer.goal_token(goal)[:, : self.spec.obs_dim]
                 matrix[:, -1, 0] = 0
         return _Request(x, matrix, context)
 
@@ -203,7 +210,9 @@ class Planner:
         level, goal = k, torch.zeros(b, len(self.spec.pos))
         for _, term in objective.terms if objective else ():
             if isinstance(term, ReachGoal) and term.how == "token":
-                goal, level = _batch(term.goal, b), term.level
+                goal, level = for_batch(term.goal, b, s.candidates), term.level
+        if not 0 <= level <= k:
+            raise DFPlannerError(f"the goal's level is {level}; expected a noise level, 0 (exact) to {k} (unknown)")
         pace = torch.zeros(b, 2, device=self.device)
         pace[:, 0] = s.pace or 0.0
         stay = b // s.candidates * (s.candidates // 4)
@@ -234,9 +243,14 @@ class Planner:
             alpha, sigma = self.schedule.rates(torch.tensor(s.warm_level))
             body = body.repeat(s.candidates, 1, 1)
             noise = torch.randn(body.shape, generator=generator, device=self.device)
-            r.x[:, first : first + fits, : self.spec.obs_dim] = alpha * body + sigma * noise
-            start[first : first + fits, 0] = np.minimum(start[first : first + fits, 0], s.warm_level)
+            loose = np.flatnonzero(start[first : first + fits, 0] > s.warm_level)  # all but a goal at the last token
+            r.x[:, first + loose, : self.spec.obs_dim] = (alpha * body + sigma * noise)[:, loose]
+            start[first + loose, 0] = s.warm_level
         whole = committed // self.spec.chunk
+        if committed > (r.x.shape[1] - first) * self.spec.chunk:
+            raise DFPlannerError(
+                f"{committed} committed actions do not fit into the new plan; commit fewer, or plan further"
+            )
         if whole:
             kept = self._committed(previous, elapsed, whole * self.spec.chunk)
             codes = self.tokenizer.encode_actions(kept.unflatten(1, (whole, self.spec.chunk))).repeat(
@@ -248,7 +262,7 @@ class Planner:
 
     def _committed(self, previous: Plan, elapsed: int, n: int) -> Tensor:
         """The n actions (B, n, act) of a plan from ``elapsed`` on."""
-        known = self.spec.chunk * int((previous.levels[0, 1:, 1] == 0).sum())
+        known = self.spec.chunk * int(np.cumprod(previous.levels[0, 1:, 1] == 0).sum())
         if elapsed < 0 or elapsed + n > known:
             raise DFPlannerError(
                 f"{n} actions from step {elapsed} on are said to be committed, but the previous plan holds {known}; "
@@ -282,7 +296,8 @@ class Planner:
         generator: torch.Generator | None,
     ) -> tuple[Tensor, Matrix]:
         """Rolls past the trained horizon: the last few tokens become the context of a fresh window."""
-        keep = min(s.overlap, self.spec.horizon - 1)
+        keep = min(s.overlap, self.spec.horizon - 1, tokens.shape[1])
+        s = replace(s, candidates=1, action_chunks=max(0, s.action_chunks - tokens.shape[1] + 1))
         seen = self.tokenizer.decode_obs(tokens[:, -keep:, : self.spec.obs_dim])
         more = min(horizon - tokens.shape[1] + 1, self.spec.horizon - keep + 1)
         r = self._request(seen, objective, more, 0, s, generator)
@@ -330,10 +345,3 @@ class Planner:
             tokens.cpu().numpy(),
             trace,
         )
-
-
-def _batch(goal: Tensor, b: int) -> Tensor:
-    """Goals (1 or B, g) for B problems, or several candidates for each of them, as (b, g)."""
-    if b % goal.shape[0]:
-        raise DFPlannerError(f"{goal.shape[0]} goals were given for a batch of {b}; expected one for all, or one each")
-    return goal.repeat(b // goal.shape[0], 1)

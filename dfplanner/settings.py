@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dfplanner.types import DFPlannerError
+
 
 @dataclass(frozen=True)
 class PlannerSettings:
@@ -41,3 +43,9 @@ class PlannerSettings:
     """Level to which a previous plan is re-noised."""
     overlap: int = 6
     """Tokens of context when a plan longer than trained is continued."""
+
+    def __post_init__(self) -> None:
+        least = {"action_steps": 0, "action_chunks": 0, "samples": 1, "near": 0, "candidates": 1, "overlap": 1}
+        for name, low in {**least, "stabilise": 0, "warm_level": 0}.items():
+            if getattr(self, name) < low:
+                raise DFPlannerError(f"the planner's {name} is {getattr(self, name)}; expected at least {low}")

@@ -6,8 +6,6 @@ import copy
 import json
 import math
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -21,15 +19,17 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from dfplanner.checkpoint import Checkpoint, atomic_write, load_tensors, save_tensors
+from dfplanner.checkpoint import Checkpoint, load_tensors, save_tensors
 from dfplanner.data.episodes import Episodes
 from dfplanner.data.pace import fit_pace
+from dfplanner.data.tokens import Tokenizer
 from dfplanner.data.windows import Windows
 from dfplanner.levels import Recipe, training_levels
 from dfplanner.models.build import ModelConfig, build_model
-from dfplanner.models.inverse import fit_inverse
+from dfplanner.models.inverse import InverseDynamics, fit_inverse
 from dfplanner.optim import build_optimizers, ema_update, lr_factor
 from dfplanner.schedules import Kind, Prediction, Schedule, Weighting, loss_factor, target
+from dfplanner.trainlog import Log, StopSignal
 from dfplanner.types import DFPlannerError, TokenSpec
 
 
@@ -118,6 +118,77 @@ class Run:
             opt.load_state_dict({"state": state, "param_groups": opt.state_dict()["param_groups"]})
 
 
+@dataclass
+class Setup:
+    """What a run is made of before its first step; the same configuration and data give the same."""
+
+    spec: TokenSpec
+    schedule: Schedule
+    windows: Windows
+    tokenizer: Tokenizer
+    inverse: InverseDynamics
+    run: Run
+    parts: Tensor
+
+    def batch(self, config: TrainConfig, n: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Tokens (n, T, C), their levels and what counts in the loss (n, T, P), and noise (n, T, C)."""
+        device = self.parts.device
+        states, chunks, goals, pace = (x.to(device) for x in self.windows.draw(n, rng))
+        tokens = self.tokenizer.encode(states, chunks, goals, pace.nan_to_num())
+        known = pace.isfinite().all(1).cpu().numpy()
+        levels, counted = training_levels(
+            n, config.horizon, config.levels, config.recipe, rng, config.goal_dropout, known
+        )
+        noise = torch.from_numpy(rng.standard_normal(tuple(tokens.shape), np.float32))
+        return tokens, torch.from_numpy(levels).to(device), torch.from_numpy(counted).to(device), noise.to(device)
+
+    def checkpoint(self, config: TrainConfig, facts: dict[str, Any]) -> Checkpoint:
+        """The averaged weights, with how they came about."""
+        said = {"config": asdict(config), "step": self.run.step, "score": self.run.best} | facts
+        return Checkpoint(
+            self.spec,
+            self.schedule,
+            config.prediction,
+            config.model,
+            self.run.average,
+            self.tokenizer,
+            self.inverse,
+            said,
+        )
+
+
+def prepare(config: TrainConfig, episodes: Episodes, device: str) -> Setup:
+    """Fits what is fitted before training (tokenizer, pace, inverse dynamics), and makes the fresh network."""
+    obs_dim, act_dim = episodes.observations.shape[1], episodes.actions.shape[1]
+    dt_s = float(episodes.meta.get("dt_s", 0.01))
+    spec = TokenSpec(obs_dim, act_dim, config.chunk, config.act_code, config.horizon, dt_s)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = build_model(config.model, spec, config.levels)
+    pace = fit_pace(episodes, spec.pos, config.seed) if config.stay else None
+    windows = Windows(episodes, spec, hindsight=config.hindsight, stay=config.stay, pace=pace)
+    tokenizer = windows.fit_tokenizer(np.random.default_rng([config.seed, 2**31]))
+    inverse = fit_inverse(windows, tokenizer, config.seed).to(device)
+    cast(Any, model).embed.pos_scale.copy_(tokenizer.obs_std[list(spec.pos)])
+    model.to(device)
+    average = copy.deepcopy(model).requires_grad_(False)
+    run = Run(model, average, build_optimizers(model, config.lr, config.muon_lr, config.weight_decay))
+    parts = torch.from_numpy(tokenizer.part_of).to(device)
+    return Setup(spec, Schedule(config.schedule, config.levels), windows, tokenizer.to(device), inverse, run, parts)
+
+
+def join_ranks(config: TrainConfig, device: str) -> tuple[int, int, str]:
+    """This process's rank, how many there are (torchrun's variables), and the device it takes."""
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if config.batch % world:
+        raise DFPlannerError(f"a batch of {config.batch} cannot be shared among {world} ranks; choose a multiple")
+    if world > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    if device == "cuda" and world > 1:
+        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+    return rank, world, device
+
+
 def loss_on(
     model: nn.Module,
     tokens: Tensor,
@@ -156,29 +227,10 @@ def train(
     ``evaluate`` scores the averaged weights (key "score", higher is better). Under torchrun the batch is shared among
     ranks. Killed at any moment, ``resume=True`` goes on from ``out/state.safetensors``.
     """
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    if config.batch % world:
-        raise DFPlannerError(f"a batch of {config.batch} cannot be shared among {world} ranks; choose a multiple")
-    if world > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
-    if device == "cuda" and world > 1:
-        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
-    obs_dim, act_dim = episodes.observations.shape[1], episodes.actions.shape[1]
-    dt_s = float(episodes.meta.get("dt_s", 0.01))
-    spec = TokenSpec(obs_dim, act_dim, config.chunk, config.act_code, config.horizon, dt_s)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        model = build_model(config.model, spec, config.levels)
-    pace = fit_pace(episodes, spec.pos, config.seed) if config.stay else None
-    windows = Windows(episodes, spec, hindsight=config.hindsight, stay=config.stay, pace=pace)
-    schedule = Schedule(config.schedule, config.levels)
-    tokenizer = windows.fit_tokenizer(np.random.default_rng([config.seed, 2**31]))
-    inverse = fit_inverse(windows, tokenizer.cpu(), config.seed).to(device)
-    tokenizer.to(device)
-    cast(Any, model).embed.pos_scale.copy_(tokenizer.obs_std[list(spec.pos)])
-    model.to(device)
-    average = copy.deepcopy(model).requires_grad_(False)
-    run = Run(model, average, build_optimizers(model, config.lr, config.muon_lr, config.weight_decay))
+    rank, world, device = join_ranks(config, device)
+    setup = prepare(config, episodes, device)
+    run, schedule, parts = setup.run, setup.schedule, setup.parts
+    model, average = run.model, run.average
     log = Log(out, tensorboard) if rank == 0 else None
     if resume:
         state = read_state(config, out)
@@ -191,16 +243,12 @@ def train(
     net: nn.Module = nn.parallel.DistributedDataParallel(model) if world > 1 else model
     net = cast(nn.Module, torch.compile(net)) if compile else net
     autocast = torch.autocast(torch.device(device).type, torch.bfloat16) if bf16 else nullcontext()
-    parts = torch.from_numpy(tokenizer.part_of).to(device)
     base_lr = [[g["lr"] for g in o.param_groups] for o in run.optimizers]
     began, mean_loss, count = time.monotonic(), 0.0, 0
     best_file = out / f"{config.name}.safetensors"
 
     def checkpoint() -> Checkpoint:
-        said = {"config": asdict(config), "step": run.step, "score": run.best}
-        return Checkpoint(
-            spec, schedule, config.prediction, config.model, average, tokenizer, inverse, said | (facts or {})
-        )
+        return setup.checkpoint(config, facts or {})
 
     shown = {"total": config.steps, "initial": run.step, "desc": config.name, "unit": "step", "mininterval": 2}
 
@@ -215,14 +263,7 @@ def train(
     with StopSignal(world > 1, device) as stop, tqdm(disable=not progress or rank > 0, **shown) as bar:
         while run.step < config.steps and not stop.decided:
             rng = np.random.default_rng([config.seed, run.step, rank])  # randomness depends on the step's number alone
-            *drawn, pace = windows.draw(config.batch // world, rng)
-            tokens = tokenizer.encode(*(x.to(device) for x in drawn), pace.nan_to_num().to(device))
-            known = pace.isfinite().all(1).numpy()
-            levels, mask = training_levels(
-                len(tokens), config.horizon, config.levels, config.recipe, rng, config.goal_dropout, known
-            )
-            noise = torch.from_numpy(rng.standard_normal(tuple(tokens.shape), np.float32)).to(device)
-            k, counted = torch.from_numpy(levels).to(device), torch.from_numpy(mask).to(device)
+            tokens, k, counted, noise = setup.batch(config, config.batch // world, rng)
             with autocast:
                 loss = loss_on(net, tokens, k, counted, noise, schedule, config, parts)
             loss.backward()
@@ -279,68 +320,3 @@ def read_state(config: TrainConfig, out: Path) -> tuple[dict[str, Tensor], dict[
             "resume with the same configuration, or choose another --out"
         )
     return tensors, header
-
-
-class StopSignal:
-    """Within it SIGINT and SIGTERM only ask, so that a run can save itself before it ends; a second one kills it."""
-
-    def __init__(self, shared: bool = False, device: str = "cpu") -> None:
-        self.asked, self.decided, self.shared, self.device = False, False, shared, device
-        self._before: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> StopSignal:
-        if threading.current_thread() is threading.main_thread():  # elsewhere the caller owns the signals
-            self._before = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for s, handler in self._before.items():
-            signal.signal(s, handler)
-        self._before = {}
-
-    def _ask(self, number: int, frame: Any) -> None:
-        self.asked = True
-        self.__exit__()
-
-    def decide(self) -> bool:
-        """Whether to stop after this step: what one rank was asked, all of them do."""
-        self.decided = self.asked
-        if self.shared:
-            flag = torch.tensor(float(self.asked), device=self.device)
-            dist.all_reduce(flag, dist.ReduceOp.MAX)
-            self.decided = bool(flag)
-        return self.decided
-
-
-class Log:
-    """Metrics, a JSON object a line, and TensorBoard's events if asked for."""
-
-    def __init__(self, out: Path, tensorboard: bool) -> None:
-        out.mkdir(parents=True, exist_ok=True)
-        self.path = out / "metrics.jsonl"
-        self.board: Any = None
-        if tensorboard:
-            try:
-                from torch.utils.tensorboard import SummaryWriter  # pyright: ignore[reportPrivateImportUsage]
-            except ImportError as e:
-                raise DFPlannerError('TensorBoard is not installed; pip install "dfplanner[tensorboard]"') from e
-            self.board = SummaryWriter(str(out))
-
-    def cut(self, step: int) -> None:
-        """Forgets what was logged after a step: it will be computed again."""
-        if self.path.is_file():
-            whole = [line for line in self.path.read_text().splitlines(keepends=True) if line.endswith("}\n")]
-            text = "".join(line for line in whole if json.loads(line)["step"] <= step)
-
-            def write(part: str) -> None:
-                Path(part).write_text(text)
-
-            atomic_write(self.path, write)
-
-    def write(self, row: dict[str, float]) -> None:
-        with self.path.open("a") as f:
-            f.write(json.dumps(row) + "\n")
-        if self.board:
-            for k, v in row.items():
-                if k != "step":
-                    self.board.add_scalar(k, v, row["step"])

@@ -16,7 +16,7 @@ ORDER: list[set[str]] = [
     {"dfplanner.guidance"},
     {"dfplanner.sampler", "dfplanner.settings"},
     {"dfplanner.checkpoint"},
-    {"dfplanner.planner"},
+    {"dfplanner.planner", "dfplanner.trainlog"},
     {"dfplanner.controller"},
     {"dfplanner.testing", "dfplanner.viz", "dfplanner.export", "dfplanner.train", "dfplanner.doctor"},
     {"dfplanner.configs"},
