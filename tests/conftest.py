@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # also for the processes that tests start
 
@@ -15,6 +16,13 @@ torch.set_num_threads(1)
 # A deadline measures the machine, not the code. In CI the examples are the same in every run.
 settings.register_profile("dfplanner", deadline=None, derandomize="CI" in os.environ, print_blob=True)
 settings.load_profile("dfplanner")
+
+
+@pytest.fixture(autouse=True)
+def numbers_near_zero() -> Iterator[None]:
+    """The command line lets its process flush them to zero; hypothesis cannot do without them."""
+    yield
+    torch.set_flush_denormal(False)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

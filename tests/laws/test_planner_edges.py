@@ -55,7 +55,7 @@ def test_the_actions_of_a_long_plan_are_those_of_its_first_chunks(chunks: int) -
     want = CIRCLE.future([3], 1, 11)[1]
     np.testing.assert_allclose(plan.actions[:, : chunks * CHUNK], want[:, : chunks * CHUNK], atol=2e-3)
     assert (plan.actions[:, chunks * CHUNK :] == 0).all()
-    with pytest.raises(DFPlannerError, match="holds|do not fit"):
+    with pytest.raises(DFPlannerError, match=r"holds|do not fit"):
         p.plan(history([3], 2), None, plan, chunks * CHUNK + 1)
 
 
