@@ -42,8 +42,12 @@ def _guided(goal: NDArray) -> Objective:
     return ReachGoal(goal, "guidance")
 
 
+def _two_chunks(chunk: int) -> int:
+    return 2 * chunk
+
+
 _TOKEN = PlannerSettings(horizon=4)
-_GUIDED = PlannerSettings(scheme="pyramid", scale=0.5, steps=10, guidance=6.0)
+_GUIDED = PlannerSettings(scheme="pyramid", scale=0.5, steps=8, guidance=3.0, action_chunks=2)
 
 ROWS: dict[str, Row] = {
     "df": Row("imitates: a goal token in front, few tokens ahead, own diffused actions", settings=_TOKEN),
@@ -51,14 +55,18 @@ ROWS: dict[str, Row] = {
         "goal by guidance alone, pyramid, Monte Carlo guidance",
         settings=replace(_GUIDED, samples=4),
         objective=_guided,
-        episodes=24,
+        episodes=8,
+        replan_every=_two_chunks,
     ),
-    "df-guided-nomcg": Row("as df-guided with one future", settings=_GUIDED, objective=_guided, episodes=24),
+    "df-guided-nomcg": Row(
+        "as df-guided with one future", settings=_GUIDED, objective=_guided, episodes=8, replan_every=_two_chunks
+    ),
     "df-guided-full": Row(
         "as df-guided-nomcg, all levels equal",
         settings=replace(_GUIDED, scheme="full-sequence"),
         objective=_guided,
-        episodes=24,
+        episodes=8,
+        replan_every=_two_chunks,
     ),
     "df-d4rl": Row("as df, trained on D4RL's data, which never rests at a goal", weights="-d4rl", settings=_TOKEN),
     "teacher-forcing": Row(
@@ -70,7 +78,7 @@ ROWS: dict[str, Row] = {
     "full-sequence-noncausal": Row(
         "the same, not causal, whole horizon", weights="-full-sequence-noncausal", settings=PlannerSettings()
     ),
-    "mppi": Row("on the true dynamics, plain distance", make=lambda env: MPPI(env, nthread=1), episodes=24),
+    "mppi": Row("on the true dynamics, plain distance", make=lambda env: MPPI(env, nthread=1), episodes=16),
     "data-controller": Row("what made the data: waypoints and PD on the true map", make=DataController),
     "random": Row("uniform actions", make=lambda env: RandomPolicy()),
 }  # fmt: skip
