@@ -46,11 +46,15 @@ def _two_chunks(chunk: int) -> int:
     return 2 * chunk
 
 
-_TOKEN = PlannerSettings(horizon=4)
+_TOKEN = PlannerSettings(horizon=4, action_steps=3)
 _GUIDED = PlannerSettings(scheme="pyramid", scale=0.5, steps=8, guidance=3.0, action_chunks=2)
 
 ROWS: dict[str, Row] = {
-    "df": Row("imitates: a goal token in front, few tokens ahead, own diffused actions", settings=_TOKEN),
+    "df": Row(
+        "imitates: a goal token in front, few tokens ahead, own diffused actions",
+        settings=_TOKEN,
+        by_maze={"medium": replace(_TOKEN, steps=1)},
+    ),
     "df-guided": Row(
         "goal by guidance alone, pyramid, Monte Carlo guidance",
         settings=replace(_GUIDED, samples=4),
