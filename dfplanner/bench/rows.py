@@ -28,8 +28,8 @@ class Row:
     weights: str = ""
     """Suffix of the checkpoint's name."""
     settings: PlannerSettings = field(default_factory=PlannerSettings)
-    by_maze: dict[str, PlannerSettings] = field(default_factory=dict)
-    """Settings that differ in one maze."""
+    by_task: dict[str, PlannerSettings] = field(default_factory=dict)
+    """Settings that differ in one task, such as maze2d-medium."""
     replan_every: Callable[[int], int] = lambda chunk: chunk // 2
     """Steps between plans, from the chunk's length."""
     objective: Callable[[NDArray], Objective] = ReachGoal
@@ -53,7 +53,7 @@ ROWS: dict[str, Row] = {
     "df": Row(
         "imitates: a goal token in front, few tokens ahead, own diffused actions",
         settings=_TOKEN,
-        by_maze={"medium": replace(_TOKEN, steps=1)},
+        by_task={"maze2d-medium": replace(_TOKEN, steps=1)},
     ),
     "df-guided": Row(
         "goal by guidance alone, pyramid, Monte Carlo guidance",
@@ -113,9 +113,9 @@ def make_policy(
     if row not in ROWS:
         raise DFPlannerError(f"unknown policy {row!r}; known: {', '.join(ROWS)}")
     r = ROWS[row]
-    maze, _ = maze_of(env_id)
+    maze, multi = maze_of(env_id)
     if r.make:
         return r.make(env_id)
-    settings = r.by_maze.get(maze.name, r.settings)
+    settings = r.by_task.get(f"{'multi2d' if multi else 'maze2d'}-{maze.name}", r.settings)
     planner = Planner.from_pretrained(checkpoint or checkpoint_name(row, env_id), settings, device)
     return PlannerPolicy(planner, r.replan_every(planner.spec.chunk), objective=r.objective, actions=actions)
