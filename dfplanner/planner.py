@@ -283,7 +283,7 @@ class Planner:
             states, actions = self._decode(x0[:, r.context :])
             return torch.stack([w * t(states, actions) for w, t in terms]).sum(0)
 
-        return Guidance(score, s.guidance, samples=s.samples, near=s.near)
+        return Guidance(score, s.guidance, samples=s.samples, near=s.near, best=s.best)
 
     def _continue(
         self,

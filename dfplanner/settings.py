@@ -31,6 +31,8 @@ class PlannerSettings:
     """Futures of Monte Carlo guidance."""
     near: int = 4
     """Tokens those futures share."""
+    best: bool = True
+    """Whether a token that comes near is taken from the best future; False: only the gradient pulls."""
     candidates: int = 1
     """Plans sampled for each problem, of which the objective's best is kept (and only its actions denoised)."""
     incumbent: bool = False
