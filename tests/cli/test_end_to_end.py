@@ -180,7 +180,6 @@ def test_a_benchmark_repeats_itself_and_keeps_episodes_apart(here: Path) -> None
     assert len(tables) == 1 and "random" in tables[0]
 
 
-@pytest.mark.skipif("maze2d-umaze" not in bundled(), reason="no checkpoint for maze2d-umaze is bundled yet")
 def test_the_bundled_checkpoint_plans_to_the_goal_and_gets_there(tmp_path: Path) -> None:
     goal = ("--start", "0.8,2.8", "--goal", "0.8,0.8", "--plot", str(tmp_path / "plan.gif"))
     said, _ = run("plan", "--checkpoint", "maze2d-umaze", *goal, cwd=tmp_path)
