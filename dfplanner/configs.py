@@ -17,10 +17,10 @@ BASELINE_STEPS = 500
 _MAZES = {
     "maze2d-umaze": TrainConfig("maze2d-umaze", "maze2d-umaze", chunk=10, horizon=24, steps=7000, data_steps=1_000_000),
     "maze2d-medium": TrainConfig(
-        "maze2d-medium", "maze2d-medium", chunk=15, horizon=24, steps=12000, data_steps=2_000_000
+        "maze2d-medium", "maze2d-medium", chunk=15, horizon=24, steps=16000, data_steps=2_000_000
     ),
     "maze2d-large": TrainConfig(
-        "maze2d-large", "maze2d-large", chunk=20, horizon=28, steps=18000, data_steps=4_000_000, goal_dropout=0.15
+        "maze2d-large", "maze2d-large", chunk=20, horizon=28, steps=26000, data_steps=4_000_000, goal_dropout=0.15
     ),
 }
 
@@ -42,7 +42,29 @@ def _variants(base: TrainConfig) -> dict[str, TrainConfig]:
     }
 
 
-CONFIGS: dict[str, TrainConfig] = {name: c for base in _MAZES.values() for name, c in _variants(base).items()}
+def _ogbench(size: str, steps: int) -> TrainConfig:
+    name = f"pointmaze-{size}-navigate-v0"
+    net = ModelConfig(period=64.0)  # its cells are four units wide
+    return TrainConfig(
+        name, name, chunk=20, horizon=16, steps=steps, stay=False, hindsight=0.3, goal_dropout=0.1, model=net
+    )
+
+
+def _point_maze(title: str, steps: int) -> TrainConfig:
+    base = _MAZES[f"maze2d-{title.lower()}"]
+    name = f"PointMaze_{title}-v3"
+    return replace(base, name=name, env=name, steps=steps, init=base.name, flat=0.3, data_steps=2_000_000)
+
+
+_FOREIGN = [
+    *(_ogbench(size, steps) for size, steps in (("medium", 5000), ("large", 8000), ("giant", 12000))),
+    *(_point_maze(title, steps) for title, steps in (("UMaze", 1500), ("Medium", 2500), ("Large", 4000))),
+]
+
+CONFIGS: dict[str, TrainConfig] = {
+    **{name: c for base in _MAZES.values() for name, c in _variants(base).items()},
+    **{c.name: c for c in _FOREIGN},
+}
 
 
 def get_config(name: str) -> TrainConfig:

@@ -46,9 +46,11 @@ class TrainConfig:
     horizon: int
     """Tokens after the goal token."""
     steps: int
-    """Optimiser steps; the learning rate falls to zero over these."""
+    """Optimiser steps; the learning rate falls to zero over these. A resumed run may be given more."""
     data: str = ""
     """HDF5 file or Minari id; empty: collect it."""
+    init: str = ""
+    """Checkpoint (name or file) whose weights and tokenizer the run begins with; empty: fresh ones."""
     data_steps: int = 1_000_000
     stay: bool = True
     """Whether collected episodes stay at their goal."""
@@ -167,14 +169,38 @@ def prepare(config: TrainConfig, episodes: Episodes, device: str) -> Setup:
         model = build_model(config.model, spec, config.levels)
     pace = fit_pace(episodes, spec.pos, config.seed) if config.stay else None
     windows = Windows(episodes, spec, hindsight=config.hindsight, stay=config.stay, pace=pace)
-    tokenizer = windows.fit_tokenizer(np.random.default_rng([config.seed, 2**31]))
+    if config.init:
+        tokenizer = _begin_with(Checkpoint.load(config.init), model, spec, config)
+    else:
+        tokenizer = windows.fit_tokenizer(np.random.default_rng([config.seed, 2**31]))
+        cast(Any, model).embed.pos_scale.copy_(tokenizer.obs_std[list(spec.pos)])
     inverse = fit_inverse(windows, tokenizer, config.seed).to(device)
-    cast(Any, model).embed.pos_scale.copy_(tokenizer.obs_std[list(spec.pos)])
     model.to(device)
     average = copy.deepcopy(model).requires_grad_(False)
     run = Run(model, average, build_optimizers(model, config.lr, config.muon_lr, config.weight_decay))
     parts = torch.from_numpy(tokenizer.part_of).to(device)
     return Setup(spec, Schedule(config.schedule, config.levels), windows, tokenizer.to(device), inverse, run, parts)
+
+
+def _begin_with(given: Checkpoint, model: nn.Module, spec: TokenSpec, config: TrainConfig) -> Tokenizer:
+    """Puts a checkpoint's weights into the model, and returns its tokenizer; raises on another shape."""
+    ours = {**spec.to_dict(), "model": config.model, "schedule": (config.schedule, config.levels)}
+    theirs = {
+        **given.spec.to_dict(),
+        "model": given.model_config,
+        "schedule": (given.schedule.kind, given.schedule.levels),
+    }
+    ours["prediction"], theirs["prediction"] = config.prediction, given.prediction
+    if differ := [f"{k} {theirs[k]} instead of {ours[k]}" for k in ours if ours[k] != theirs[k] and k != "horizon"]:
+        raise DFPlannerError(
+            f"{config.init} cannot begin this run: it has {'; '.join(differ)}; match them, or drop init"
+        )
+    if given.spec.horizon < spec.horizon:
+        raise DFPlannerError(
+            f"{config.init} knows {given.spec.horizon} tokens, this run has {spec.horizon}; take fewer"
+        )
+    model.load_state_dict(given.model.state_dict())
+    return given.tokenizer
 
 
 def join_ranks(config: TrainConfig, device: str) -> tuple[int, int, str]:
@@ -313,7 +339,10 @@ def read_state(config: TrainConfig, out: Path) -> tuple[dict[str, Tensor], dict[
         return None
     tensors, header = load_tensors(out / "state.safetensors")
     then, now = header.get("config", {}), json.loads(json.dumps(asdict(config)))
+    then.setdefault("init", "")
     changed = [k for k in now if then.get(k) != now[k] and k not in ("eval_every", "save_every")]
+    if now["steps"] > then.get("steps", math.inf):
+        changed.remove("steps")  # a run may be lengthened: the learning rate is that of the longer one from here on
     if changed:
         raise DFPlannerError(
             f"{out}/state.safetensors was trained with another {', '.join(changed)}; "

@@ -14,7 +14,7 @@ import numpy as np
 from dfplanner.data.episodes import Episodes
 from dfplanner.types import DFPlannerError
 from dfplanner_envs.controller import Floats, WaypointController
-from dfplanner_envs.mazes import DT_S, TITLES, Maze, draw_task, maze_of, reward
+from dfplanner_envs.mazes import CELL_OFFSET, DT_S, TITLES, Maze, draw_task, maze_of, reward
 from dfplanner_envs.vector import VectorMaze2D
 
 Progress = Callable[[int], Any]
@@ -31,6 +31,8 @@ def collect(
     lanes: int = 100,
     threads: int = 0,
     progress: Progress | None = None,
+    *,
+    spread: float | None = None,
 ) -> Episodes:
     """Episodes of the waypoint controller in ``env`` (a name such as ``maze2d-large``, or a maze).
 
@@ -42,6 +44,9 @@ def collect(
     then brake and hold the goal for ``tail`` steps; whole episodes in the order they were begun, as few as
     hold ``steps`` steps. Rewards are for the episode's own goal. With ``tail >= TAIL`` the last step is at
     rest, and repeating it any number of times is what the controller would do.
+
+    ``spread``: starts and goals lie so many metres round their cell's middle, at most, on each axis, instead of D4RL's
+    0.1 round the cell's numbers.
 
     The same arguments give the same bytes, whatever the number of ``threads`` (0: as many as pay).
     ``progress`` is told the number of new steps. Raises DFPlannerError for an unknown name or a count below
@@ -63,19 +68,27 @@ def collect(
     }
     rng = np.random.default_rng(seed)
     simulation = VectorMaze2D(maze, lanes, nthread=threads)
+    if spread is not None:
+        meta["spread"] = spread
     if stay:
-        return _staying(simulation, maze, steps, tail, rng, meta | {"tail": tail, "reward_goal": "pursued"}, progress)
-    return _continuous(simulation, maze, multi, steps, rng, meta | {"horizon": maze.horizon}, progress)
+        meta |= {"tail": tail, "reward_goal": "pursued"}
+        return _staying(simulation, maze, steps, tail, rng, meta, progress, spread)
+    return _continuous(simulation, maze, multi, steps, rng, meta | {"horizon": maze.horizon}, progress, spread)
 
 
-def _tasks(maze: Maze, n: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """n states (n, 4) and goals (n, 2), as Multi2D's resets draw them."""
+def _tasks(maze: Maze, n: int, rng: np.random.Generator, spread: float | None) -> tuple[Floats, Floats]:
+    """n states (n, 4) and goals (n, 2), as Multi2D's resets draw them, or ``spread`` round their cells' middles."""
     drawn = [draw_task(maze, True, rng) for _ in range(n)]
-    return np.array([[*p, *v] for p, v, _ in drawn]), np.array([g for *_, g in drawn])
+    states, goals = np.array([[*p, *v] for p, v, _ in drawn]), np.array([g for *_, g in drawn])
+    if spread is not None:
+        states[:, :2], goals = _goals(maze, n, rng, spread), _goals(maze, n, rng, spread)
+    return states, goals
 
 
-def _goals(maze: Maze, n: int, rng: np.random.Generator) -> Floats:
+def _goals(maze: Maze, n: int, rng: np.random.Generator, spread: float | None) -> Floats:
     cells = np.array(maze.free_cells, float)[rng.integers(len(maze.free_cells), size=n)]
+    if spread is not None:
+        return cells - CELL_OFFSET + rng.uniform(-spread, spread, size=(n, 2))
     return cells + rng.uniform(-0.1, 0.1, size=(n, 2))
 
 
@@ -87,12 +100,13 @@ def _continuous(
     rng: np.random.Generator,
     meta: dict[str, Any],
     progress: Progress | None,
+    spread: float | None,
 ) -> Episodes:
     n = meta["lanes"]
     length = steps // n + (np.arange(n) < steps % n)
     most = int(length.max())
     seen, done, sought = (np.zeros((n, most, k), np.float32) for k in (4, 2, 2))
-    obs, goals = _tasks(maze, n, rng)
+    obs, goals = _tasks(maze, n, rng, spread)
     controller = WaypointController(maze, n, rng)
     controller.set_goals(np.arange(n), obs[:, :2], goals)
     simulation.set_state(obs[:, :2], obs[:, 2:])
@@ -104,7 +118,7 @@ def _continuous(
         again = np.flatnonzero(controller.arrived | (age >= maze.horizon))
         age += 1
         if len(again):
-            controller.set_goals(again, obs[again, :2], _goals(maze, len(again), rng))
+            controller.set_goals(again, obs[again, :2], _goals(maze, len(again), rng, spread))
             age[again] = 0
         if progress:
             progress(int((length > t).sum()))
@@ -137,11 +151,12 @@ def _staying(
     rng: np.random.Generator,
     meta: dict[str, Any],
     progress: Progress | None,
+    spread: float | None,
 ) -> Episodes:
     n = meta["lanes"]
     runs: list[_Run | None] = [None] * n
     owner, begin, arrival = np.arange(n), np.zeros(n, int), np.full(n, -1)
-    obs, goals = _tasks(maze, n, rng)
+    obs, goals = _tasks(maze, n, rng, spread)
     controller = WaypointController(maze, n, rng)
     controller.set_goals(np.arange(n), obs[:, :2], goals)
     simulation.set_state(obs[:, :2], obs[:, 2:])
@@ -162,7 +177,7 @@ def _staying(
             runs[owner[lane]] = _Run(int(lane), int(begin[lane]), t + 1, int(arrival[lane]))
         owner[ended] = len(runs) + np.arange(len(ended))
         runs += [None] * len(ended)
-        obs[ended], goals = _tasks(maze, len(ended), rng)
+        obs[ended], goals = _tasks(maze, len(ended), rng, spread)
         controller.set_goals(ended, obs[ended, :2], goals)
         simulation.set_state(obs[:, :2], obs[:, 2:])
         begin[ended], arrival[ended] = t + 1, -1
@@ -186,6 +201,23 @@ def _cut(log: np.ndarray, runs: list[_Run], meta: dict[str, Any]) -> Episodes:
         meta=meta,
         arrival=np.array([run.arrival - run.begin if run.arrival >= 0 else -1 for run in runs]),
     )
+
+
+def collect_for(
+    env_id: str, steps: int, seed: int, *, stay: bool = False, progress: Progress | None = None
+) -> Episodes:
+    """An environment's data, whichever family it is of: Maze2D, Multi2D, PointMaze or OGBench's pointmaze.
+
+    ``stay`` says nothing of OGBench, whose walker never rests. Raises DFPlannerError on an unknown id.
+    """
+    from dfplanner_envs.ogbench_maze import collect_ogbench, ogbench_size
+    from dfplanner_envs.point_maze import collect_point_maze, point_maze_of
+
+    if ogbench_size(env_id):
+        return collect_ogbench(env_id, steps, seed, progress)
+    if point_maze_of(env_id):
+        return collect_point_maze(env_id, steps, seed, stay, progress)
+    return collect(env_id, steps, seed, stay=stay, progress=progress)
 
 
 def collect_to_file(
