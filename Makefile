@@ -48,9 +48,9 @@ $(VENV)/.core: $(MANIFEST) | $(BIN)/python
 	$(INSTALL) -e .
 	@touch $@
 
-# Of D4RL the tests read the files alone; what it depends on is not needed.
+# Of D4RL the tests read the files alone; openpi's client asks for an old NumPy it does not need.
 $(VENV)/.dev: $(MANIFEST) | $(BIN)/python
 	$(INSTALL) -e ".[dev]"
-	$(INSTALL) --no-deps d4rl
+	$(INSTALL) --no-deps d4rl openpi-client
 	@mkdir -p $(VENV)/links && ln -sfn ../../envs $(VENV)/links/dfplanner_envs
 	@touch $@ $(VENV)/.core
