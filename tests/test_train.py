@@ -162,6 +162,39 @@ def test_another_configuration_is_not_resumed(tmp_path: Path, episodes: Episodes
     train(replace(SHORT, save_every=7), episodes, tmp_path, progress=False, resume=True)  # changes no result
 
 
+def test_a_run_can_be_lengthened_but_not_cut(tmp_path: Path, episodes: Episodes) -> None:
+    train(SHORT, episodes, tmp_path / "a", progress=False)
+    train(replace(SHORT, steps=20), episodes, tmp_path / "a", progress=False, resume=True)
+    assert [m["step"] for m in metrics(tmp_path / "a")][-1] == 20
+    with pytest.raises(DFPlannerError, match="was trained with another steps"):
+        train(replace(SHORT, steps=15), episodes, tmp_path / "a", progress=False, resume=True)
+
+
+def test_a_run_begins_with_a_checkpoint(tmp_path: Path, episodes: Episodes) -> None:
+    first = train(SHORT, episodes, tmp_path / "first", progress=False)
+    file = tmp_path / "first" / "tiny.safetensors"
+    setup = module.prepare(replace(SHORT, init=str(file), seed=5), episodes, "cpu")
+    assert same_weights(setup.run.model, first.model) and same_weights(setup.run.average, first.model)
+    assert same_weights(setup.tokenizer, first.tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"chunk": 4}, "chunk 5 instead of 4"),
+        ({"model": replace(TINY.model, width=32)}, "model "),
+        ({"prediction": "x0"}, "prediction v instead of x0"),
+        ({"horizon": 9}, "knows 6 tokens, this run has 9"),
+    ],
+)
+def test_a_checkpoint_of_another_shape_begins_no_run(
+    change: dict[str, Any], said: str, tmp_path: Path, episodes: Episodes
+) -> None:
+    train(SHORT, episodes, tmp_path, progress=False)
+    with pytest.raises(DFPlannerError, match=said):
+        module.prepare(replace(SHORT, init=str(tmp_path / "tiny.safetensors"), **change), episodes, "cpu")
+
+
 def test_a_damaged_state_is_a_sentence(tmp_path: Path, episodes: Episodes) -> None:
     train(SHORT, episodes, tmp_path, progress=False)
     state = tmp_path / "state.safetensors"
