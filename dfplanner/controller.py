@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from dfplanner.guidance import Objective
-from dfplanner.planner import Planner
 from dfplanner.types import ActionChunk, DFPlannerError, Plan
 
+if TYPE_CHECKING:  # a planner of another runtime needs no torch
+    import torch
+
+    from dfplanner.guidance import Objective
+    from dfplanner.planner import Planner
+
 Actions = Literal["diffused", "inverse", "pd"]
-ObjectiveFn = Callable[[NDArray[np.float64]], Objective | None]
+ObjectiveFn = Callable[[NDArray[np.float64]], "Objective | None"]
 
 
 @dataclass(frozen=True)
