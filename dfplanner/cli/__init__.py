@@ -18,6 +18,7 @@ COMMANDS = {
     "train": "train a model; goes on after an interruption with --resume",
     "bench": "run policies in the mazes: tables, JSON, pictures",
     "plan": "draw a plan from a start to a goal",
+    "serve": "plans over a WebSocket, in openpi's wire",
     "checkpoints": "list the models that are bundled, or in files",
     "doctor": "what this machine has, and what to install",
 }
