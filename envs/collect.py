@@ -213,6 +213,10 @@ def collect_for(
     from dfplanner_envs.ogbench_maze import collect_ogbench, ogbench_size
     from dfplanner_envs.point_maze import collect_point_maze, point_maze_of
 
+    if env_id == "arm-reach":
+        from dfplanner_envs.arm.collect import collect_arm
+
+        return collect_arm(steps, seed, progress)
     if ogbench_size(env_id):
         return collect_ogbench(env_id, steps, seed, progress)
     if point_maze_of(env_id):

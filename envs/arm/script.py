@@ -1,0 +1,24 @@
+"""The script that the data comes from: a free path to the goal's posture, timed, as joint velocities."""
+
+from __future__ import annotations
+
+from dfplanner_envs.arm.limits import Floats
+from dfplanner_envs.arm.roadmap import Roadmap
+from dfplanner_envs.arm.sim import DT_S
+from dfplanner_envs.arm.timing import rounded, velocities
+
+RADII = (0.5, 0.25, 0.12)
+"""Radians over which corners are rounded: the first that keeps the path free."""
+
+
+def script(roadmap: Roadmap, start: Floats, end: Floats) -> Floats | None:
+    """Joint velocities (T, J) from rest in posture ``start`` to rest in ``end``; None where no way was found."""
+    points = roadmap.path(start, end)
+    if points is None:
+        return None
+    checker = roadmap.task.checker
+    for radius in RADII:
+        path = rounded(points, radius)
+        if len(points) == 2 or checker.path_free(path[::2]):
+            return velocities(path, DT_S)
+    return None
