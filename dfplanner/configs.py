@@ -56,7 +56,20 @@ def _point_maze(title: str, steps: int) -> TrainConfig:
     return replace(base, name=name, env=name, steps=steps, init=base.name, flat=0.3, data_steps=2_000_000)
 
 
+_ARM = TrainConfig(
+    "arm-reach",
+    "arm-reach",
+    chunk=5,
+    horizon=20,
+    steps=12000,
+    act_code=16,
+    data_steps=600_000,
+    goal_dropout=0.15,
+    model=ModelConfig(period=2.0),
+)
+
 _FOREIGN = [
+    _ARM,
     *(_ogbench(size, steps) for size, steps in (("medium", 5000), ("large", 8000), ("giant", 12000))),
     *(_point_maze(title, steps) for title, steps in (("UMaze", 1500), ("Medium", 2500), ("Large", 4000))),
 ]
