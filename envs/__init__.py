@@ -3,8 +3,9 @@
 from gymnasium.envs.registration import register
 
 from dfplanner_envs.mazes import MAZES, TITLES, Maze, maze_of, normalized_score
+from dfplanner_envs.wrappers import make, make_vec
 
-__all__ = ["MAZES", "Maze", "maze_of", "normalized_score"]
+__all__ = ["MAZES", "Maze", "make", "make_vec", "maze_of", "normalized_score"]
 
 for _name, _maze in MAZES.items():
     for _task, _multi in (("Maze2D", False), ("Multi2D", True)):
