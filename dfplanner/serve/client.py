@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 import struct
@@ -18,13 +19,14 @@ from numpy.typing import ArrayLike, NDArray
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
-from dfplanner.serve.protocol import packb, unpackb
+from dfplanner.serve.protocol import BUSY, CLOSE_BUSY, packb, unpackb
 from dfplanner.types import DFPlannerError
 
 MAX_REPLY = 64 << 20
 """Bytes of the longest reply that is read."""
-BUSY = 1013  # the close code "try again later"
-TOO_BIG = 1009
+_TOO_BIG = 1009
+_LOG = logging.getLogger("dfplanner.websockets")
+_LOG.addHandler(logging.NullHandler())  # what websockets logs of a broken peer is told by our errors
 
 
 class ClientError(DFPlannerError):
@@ -52,7 +54,7 @@ class Reply:
     """A plan. actions (H, A): the next is row 0; states (T, obs): row 0 is the present; both in the metadata's units.
 
     ``timing``: milliseconds as the server measured them; ``round_trip_ms``: from sending to here, this attempt alone.
-    ``fresh``: the plan does not continue the last one: it is the first, a reset was asked for, or the connection was
+    ``fresh``: the plan does not continue the last one: that was not asked for, it is the first, or the connection was
     lost and with it the server's memory of the plan; then ``committed`` and ``elapsed`` were not sent.
     """
 
@@ -126,9 +128,9 @@ class PlannerClient:
     ) -> Reply:
         """A plan from an observation (obs,) to a goal (positions,), or for a named objective with its parameters.
 
-        ``reset`` forgets the last plan; ``elapsed`` environment steps have passed since that began, and its next
-        ``committed`` actions will be executed whatever comes. Raises BadRequest, ServerBusy, ServerLost, WrongServer;
-        it ends after ``max_wait_s``, or one attempt if that takes longer.
+        ``elapsed``: continue the last plan, which began so many environment steps ago; its next ``committed`` actions
+        will be executed whatever comes. ``reset`` forgets it. ``seed`` fixes the noise. Raises BadRequest, ServerBusy,
+        ServerLost or WrongServer, after ``max_wait_s`` at most, or after one attempt if that takes longer.
         """
         request: dict[str, Any] = {"observation": _numbers("observation", observation)}
         if goal is not None:
@@ -138,8 +140,9 @@ class PlannerClient:
         if seed is not None:
             request["seed"] = int(seed)
         follow: dict[str, Any] = {"committed": int(committed)} | ({} if elapsed is None else {"elapsed": int(elapsed)})
+        packb(request)  # what cannot be packed is told before anything is sent
         with self._lock:
-            return self._persist(lambda patience: self._ask(request, follow, reset, patience))
+            return self._persist(lambda left: self._ask(request, follow, reset, left))
 
     def close(self) -> None:
         """Ends the connection; a call that waits in another thread raises ServerLost. Twice is once."""
@@ -188,19 +191,10 @@ class PlannerClient:
             try:
                 _limit_sends(sock, self.timeout_s)
                 sock.settimeout(None)
-                manager = connect(
-                    self.url,
-                    sock=sock,
-                    compression=None,
-                    max_size=MAX_REPLY,
-                    open_timeout=max(start + limit - time.monotonic(), 1e-3),
-                    close_timeout=0.5,
-                )
-                self._connection = self._stack.enter_context(manager)
+                self._connection = _handshake(self.url, sock, start + limit - time.monotonic(), self._stack)
             except BaseException:
                 sock.close()
                 raise
-            self._check_open()
             try:
                 self.metadata = _map(self._receive(start + limit - time.monotonic()), self.url)
             except BadRequest as e:
@@ -211,9 +205,9 @@ class PlannerClient:
         start = time.monotonic()
         if self._connection is None:
             self._connect(patience)
-        fresh = reset or not self._continues
+        fresh = reset or not self._continues or not (follow["committed"] or "elapsed" in follow)
         request = {**request, "reset": fresh} | (follow if reset or self._continues else {})
-        limit = min(self.timeout_s, start + patience - time.monotonic())
+        limit = max(min(self.timeout_s, start + patience - time.monotonic()), 1e-3)
         frame, sent = packb(request), time.monotonic()
         with _told(self.url, limit):
             self._open_connection().send(frame)
@@ -224,8 +218,10 @@ class PlannerClient:
             raise WrongServer(
                 f"{self.url} answered without actions of shape (steps, numbers); is it `dfplanner serve`?"
             )
-        timing = {str(k): float(v) for k, v in timing.items()} if isinstance(timing, dict) else {}
-        return Reply(actions, states, timing, 1e3 * (time.monotonic() - sent), fresh)
+        timing = timing.items() if isinstance(timing, dict) else ()
+        numbers = {str(k): float(v) for k, v in timing if isinstance(v, (int, float))}
+        states = states if isinstance(states, np.ndarray) else None
+        return Reply(actions, states, numbers, 1e3 * (time.monotonic() - sent), fresh)
 
     def _receive(self, limit: float) -> bytes:
         """The next frame; a text is the server's complaint."""
@@ -233,7 +229,7 @@ class PlannerClient:
         if isinstance(frame, bytes):
             return frame
         text = " ".join(frame.split())
-        if text.startswith("busy"):
+        if text.startswith(BUSY):
             raise ServerBusy(f"{self.url} is {text}")
         raise BadRequest(f"{self.url} refused: {text}")
 
@@ -284,12 +280,31 @@ def _numbers(name: str, value: ArrayLike) -> NDArray[Any]:
 def _map(frame: bytes, url: str) -> dict[str, Any]:
     """A frame's map; raises WrongServer if it holds none."""
     try:
-        message = unpackb(frame)
+        message = unpackb(frame, max_bytes=MAX_REPLY)
     except ValueError as e:
         raise WrongServer(f"{url} sent what is not our protocol ({e}); is it `dfplanner serve`?") from e
     if not isinstance(message, dict):
         raise WrongServer(f"{url} sent a {type(message).__name__} where a map was expected; is it `dfplanner serve`?")
     return message
+
+
+def _handshake(url: str, sock: socket.socket, limit: float, stack: contextlib.ExitStack) -> ClientConnection:
+    """A WebSocket on a connected socket, closed with the stack."""
+    made: list[ClientConnection] = []
+
+    def make(*args: Any, **kwargs: Any) -> ClientConnection:
+        made.append(ClientConnection(*args, **kwargs))
+        return made[0]
+
+    options: Any = {"compression": None, "max_size": MAX_REPLY, "close_timeout": 0.5, "logger": _LOG}
+    options |= {"sock": sock, "open_timeout": max(limit, 1e-3), "create_connection": make}
+    try:
+        return stack.enter_context(connect(url, **options))
+    except Exception:  # if the peer speaks first, what is raised depends on who is quicker; the reason is kept here
+        reason = made[0].protocol.handshake_exc if made else None
+        if reason is None or isinstance(reason.__cause__, EOFError):
+            raise
+    raise reason
 
 
 def _limit_sends(sock: socket.socket, seconds: float) -> None:
@@ -312,16 +327,17 @@ def _told(url: str, limit: float) -> Iterator[None]:
         raise ServerLost(f"nobody listens at {url}; start `dfplanner serve`, or correct the address") from e
     except ConnectionClosed as e:
         code, reason = (e.rcvd.code, e.rcvd.reason) if e.rcvd else (None, "")
-        if code == BUSY:
+        if code == CLOSE_BUSY:
             raise ServerBusy(f"{url} is busy ({reason or 'it said no more'})") from e
-        if code == TOO_BIG:
+        if code == _TOO_BIG:
             raise BadRequest(f"{url} refused the request as too big ({reason or 'it said no more'})") from e
         how = f"with code {code}{f', {reason}' if reason else ''}" if code else "without a word"
         raise ServerLost(f"the connection to {url} ended {how}; the server stopped or the network broke") from e
     except InvalidStatus as e:
-        status = e.response.status_code
-        kind = ServerBusy if status == 503 else WrongServer
-        raise kind(f"{url} answered with HTTP status {status}, not as a WebSocket; is it `dfplanner serve`?") from e
+        status, text = e.response.status_code, " ".join((e.response.body or b"").decode(errors="replace").split())
+        if status == 503:  # `dfplanner serve` refuses so who has no room, before the handshake
+            raise ServerBusy(f"{url} is {text if text.startswith(BUSY) else 'busy: it answered status 503'}") from e
+        raise WrongServer(f"{url} answered with HTTP status {status}; is it `dfplanner serve`?") from e
     except InvalidMessage as e:
         if isinstance(e.__cause__, EOFError):
             raise ServerLost(f"{url} hung up before it answered; the server stopped, or it is no WebSocket") from e
