@@ -14,8 +14,9 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from dfplanner.bench.report import Run, label
+from dfplanner.bench.report import Run, label, title
 from dfplanner.bench.rollout import RolloutResult
+from dfplanner.bench.tasks import task_of
 from dfplanner.types import DFPlannerError
 from dfplanner.viz import (
     D4RL_OFFSET,
@@ -37,7 +38,7 @@ from dfplanner.viz import (
     shown,
     words,
 )
-from dfplanner_envs.mazes import GOAL_RADIUS, maze_of
+from dfplanner_envs.mazes import GOAL_RADIUS
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class RolloutPanel:
     trajectories: NDArray[Any]
     goals: NDArray[Any]
     plans: NDArray[Any] | None = None
+    goal_radius: float = GOAL_RADIUS
 
 
 def plot_rollouts(
@@ -64,7 +66,6 @@ def plot_rollouts(
     episodes: int = 6,
     columns: int = 5,
     offset: float = D4RL_OFFSET,
-    goal_radius: float = GOAL_RADIUS,
 ) -> None:
     """A PNG of the first ``episodes`` episodes of every panel: a block of panels for every group, coloured by
     time.
@@ -96,7 +97,7 @@ def plot_rollouts(
             left = margin + column * (side + gap)
             bottom = top - head - (row + 1) * (h + caption) + 0.1
             ax = axes_at(fig, (left, bottom, side, h))
-            _draw_rollouts(ax, panel, episodes, offset, goal_radius)
+            _draw_rollouts(ax, panel, episodes, offset)
             size = min(9.5, 9.5 * 22 / len(panel.title))
             words(fig, left, bottom + h + 0.07, panel.title, fontsize=size, fontweight="bold")
             words(fig, left + side, bottom + h + 0.07, panel.subtitle, fontsize=8, color=GREY, ha="right")
@@ -106,7 +107,7 @@ def plot_rollouts(
     save_figure(fig, path)
 
 
-def _draw_rollouts(ax: Axes, panel: RolloutPanel, episodes: int, offset: float, radius: float) -> None:
+def _draw_rollouts(ax: Axes, panel: RolloutPanel, episodes: int, offset: float) -> None:
     """The first episodes of a panel: plans dotted, rollouts coloured by time, starts and goals."""
     plot_maze(ax, panel.rows, offset)
     scale = ax.get_window_extent().width / DPI * 72 / drawn_size(panel.rows)[0]  # points a cell
@@ -127,7 +128,7 @@ def _draw_rollouts(ax: Axes, panel: RolloutPanel, episodes: int, offset: float, 
         line.set_array(np.linspace(0, 1, len(xy) - 1))
         ax.add_collection(line)
     for goal in np.unique(np.asarray(panel.goals)[:episodes], axis=0):
-        mark_goal(ax, goal, radius, max(7.0, 0.5 * scale))
+        mark_goal(ax, goal, panel.goal_radius, max(7.0, 0.5 * scale))
     for track in tracks:
         mark_start(ax, track[0], max(4.0, 0.17 * scale))
 
@@ -146,7 +147,7 @@ def _rollout_legend(fig: Figure, margin: float, episodes: int, plans: bool) -> N
         marks.append((3.05, "first plan"))
     for x, word in marks:
         ax.text(x, -0.01, word, va="center", fontsize=8.5, color=GREY)
-    note = f"The first {episodes} episodes of each policy; score: normalised, the mean of all its episodes."
+    note = f"The first {episodes} episodes of each policy; scores and returns are means over all its episodes."
     words(fig, margin, 0.14, note, fontsize=8, color=GREY)
 
 
@@ -154,17 +155,17 @@ def panels_of(results: Sequence[tuple[Run, RolloutResult]]) -> list[RolloutPanel
     """A panel for every benchmarked run: its score beside its name."""
     panels = []
     for run, result in results:
-        maze, _ = maze_of(result.env_id)
-        score = run["normalized_score"]["mean"]
+        task = task_of(result.env_id)
         panels.append(
             RolloutPanel(
-                group=run["env"],
+                group=title(run),
                 title=label(run),
-                subtitle=f"score {score:.1f}",
-                rows=maze.rows,
-                trajectories=result.trajectories,
-                goals=result.goal,
-                plans=result.first_plan,
+                subtitle=task.headline(run),
+                rows=task.rows,
+                trajectories=task.drawn(result.trajectories),
+                goals=task.drawn(result.goal),
+                plans=None if result.first_plan is None else task.drawn(result.first_plan),
+                goal_radius=task.goal_radius,
             )
         )
     return panels

@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterable, Sequence
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import dfplanner
 from dfplanner.bench.rollout import Latency, RolloutResult
 from dfplanner.bench.stats import mean_interval, wilson
+from dfplanner.bench.tasks import task_of
 from dfplanner.checkpoint import atomic_write
 from dfplanner.types import DFPlannerError
-from dfplanner_envs.mazes import maze_of, normalized_score
 
 Run = dict[str, Any]
-"""One policy on one environment, JSON-ready, as ``make_run`` builds it."""
+"""One policy on one environment, JSON-ready, as ``make_run`` builds it; ``published``: others' numbers."""
 
 
 def make_run(
@@ -34,12 +35,10 @@ def make_run(
     """The run's JSON object; ``extra`` (``note``, ``checkpoint``, ``training``...) is added as it is, None
     left out.
 
-    ``success_rate`` is a fraction; scores are D4RL's, per cent; ``steps_to_goal`` is over the episodes that
-    arrived. Every estimate is {"mean", "lo", "hi", "n"} with a 95 % interval, null where there is nothing to
-    tell.
+    ``success_rate`` is a fraction; ``steps_to_goal`` is over the episodes that arrived; which scores there are depends
+    on the task (D4RL's are per cent). Every estimate is {"mean", "lo", "hi", "n"} with a 95 % interval, null where
+    there is nothing to tell.
     """
-    maze, _ = maze_of(result.env_id)
-    floor, ceiling = float(normalized_score(maze, 0)), float(normalized_score(maze, result.horizon))
     steps = result.first_arrival[result.success]
     n = len(result.seeds)
     return {
@@ -49,12 +48,11 @@ def make_run(
         "episodes": n,
         "seed": seed,
         "success_rate": wilson(int(result.success.sum()), n).to_dict(),
-        "raw_return": mean_interval(result.returns, 0, result.horizon).to_dict(),
-        "normalized_score": mean_interval(result.normalized, floor, ceiling).to_dict(),
-        "latched_score": mean_interval(result.latched_score, floor, ceiling).to_dict(),
+        **task_of(result.env_id).estimates(result),
         "steps_to_goal": mean_interval(steps, 1, result.horizon).to_dict(),
         **(latency or Latency.none()).to_dict(),
         "nfe_per_plan": float(nfe_per_plan),
+        **({"action_noise": result.action_noise} if result.action_noise else {}),
         **{k: v for k, v in extra.items() if v is not None},
         "detail": [
             {
@@ -93,8 +91,10 @@ def write_json(path: str | Path, runs: Sequence[Run]) -> None:
 def _run_text(run: Run) -> str:
     """A run as JSON that a person can read: a line for every field, and for every episode."""
     fields = [f"   {json.dumps(k)}: {json.dumps(v, allow_nan=False)}" for k, v in run.items() if k != "detail"]
-    detail = ",\n".join(f"    {json.dumps(d, allow_nan=False)}" for d in run.get("detail", []))
-    return "  {\n" + ",\n".join([*fields, f'   "detail": [\n{detail}\n   ]']) + "\n  }"
+    if "detail" in run:
+        detail = ",\n".join(f"    {json.dumps(d, allow_nan=False)}" for d in run["detail"])
+        fields.append(f'   "detail": [\n{detail}\n   ]')
+    return "  {\n" + ",\n".join(fields) + "\n  }"
 
 
 def read_json(path: str | Path) -> list[Run]:
@@ -104,9 +104,6 @@ def read_json(path: str | Path) -> list[Run]:
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise DFPlannerError(f"{path} cannot be read as a benchmark's JSON ({e}); give what bench --json wrote") from e
     return list(runs)
-
-
-COLUMNS = ("policy", "success %", "return", "normalised", "latched", "steps to goal", "n", "plan ms")
 
 
 def _interval(estimate: dict[str, Any], digits: int = 1, scale: float = 1.0) -> str:
@@ -120,70 +117,131 @@ def _interval(estimate: dict[str, Any], digits: int = 1, scale: float = 1.0) -> 
 
 
 def label(run: Run) -> str:
-    """The run's policy, with its actions where they are not its own: ``df``, ``df (pd)``."""
-    actions = run["actions"]
+    """The run's policy, with its actions where they are not its own: ``df``, ``df (pd)``; or ``(published)``."""
+    actions = "published" if "published" in run else run["actions"]
     return run["policy"] + (f" ({actions})" if actions not in (None, "", "diffused") else "")
 
 
-def _cells(run: Run) -> list[str]:
+def _steps(run: Run) -> str:
+    """A mean over the episodes that arrived: it says how many, if not all did."""
+    steps = run["steps_to_goal"]
+    return _interval(steps, 0) + (f" ({steps['n']})" if steps.get("n") not in (None, 0, run["episodes"]) else "")
+
+
+def _plan_ms(run: Run) -> str:
+    plan = run["plan_ms"]
+    return "–" if plan["p50"] is None else f"{plan['p50']:.1f}/{plan['p99']:.1f}"
+
+
+def _by_task(run: Run) -> str:
+    return " ".join("–" if t["mean"] is None else f"{100 * t['mean']:.0f}" for t in run["tasks"].values())
+
+
+class Column(NamedTuple):
+    """A column of the table: it is there if any run has the key; ``legend`` says what it is."""
+
+    key: str
+    title: str
+    cell: Callable[[Run], str]
+    legend: str = ""
+    right: bool = False
+
+
+COLUMNS = (
+    Column("policy", "policy", label),
+    Column("success_rate", "success %", lambda run: _interval(run["success_rate"], scale=100.0)),
+    Column("tasks", "by task", _by_task, "By task: success %, the tasks in order."),
+    Column("raw_return", "return", lambda run: _interval(run["raw_return"], 0), "Return: steps spent at the goal."),
+    Column(
+        "normalized_score",
+        "normalised",
+        lambda run: _interval(run["normalized_score"]),
+        "Normalised: D4RL's score of it.",
+    ),
+    Column(
+        "latched_score",
+        "latched",
+        lambda run: _interval(run["latched_score"]),
+        "Latched: the score, had the ball stayed from its first arrival on.",
+    ),
+    Column(
+        "steps_to_goal", "steps to goal", _steps, "Steps to goal: of those that arrived (their number, if not all)."
+    ),
+    Column("episodes", "n", lambda run: str(run["episodes"]), right=True),
+    Column(
+        "plan_ms",
+        "plan ms",
+        _plan_ms,
+        "Plan ms: p50/p99 of the calls that plan, one environment, one thread.",
+        right=True,
+    ),
+)
+
+
+def _columns(runs: Iterable[Run]) -> list[Column]:
+    """The columns that any of the runs fills."""
+    keys = {key for run in runs for key in run}
+    return [column for column in COLUMNS if column.key in keys]
+
+
+def _cells(run: Run, columns: Sequence[Column]) -> list[str]:
     """A run as a row of the table."""
-    plan, steps = run["plan_ms"], run["steps_to_goal"]
-    # A mean over the episodes that arrived: it says how many, if not all did.
-    arrived = f" ({steps['n']})" if steps.get("n") not in (None, 0, run["episodes"]) else ""
-    return [
-        label(run),
-        _interval(run["success_rate"], scale=100.0),
-        _interval(run["raw_return"], 0),
-        _interval(run["normalized_score"]),
-        _interval(run["latched_score"]),
-        _interval(steps, 0) + arrived,
-        str(run["episodes"]),
-        "–" if plan["p50"] is None else f"{plan['p50']:.1f}/{plan['p99']:.1f}",
-    ]
+    return [column.cell(run) if column.key in run else "–" for column in columns]
+
+
+def legend(runs: Sequence[Run]) -> str:
+    """What the columns of these runs' tables say."""
+    published = "Published: as others printed it, not run here." if any("published" in run for run in runs) else ""
+    words = ["Mean [95 % interval] over n episodes.", *(c.legend for c in _columns(runs)), published]
+    return textwrap.fill(" ".join(filter(None, words)), 104)
+
+
+def title(run: Run) -> str:
+    """The environment, and what disturbs it."""
+    noise = run.get("action_noise")
+    return run["env"] + (f", action noise {noise:g}" if noise else "")
 
 
 def _by_env(runs: Iterable[Run]) -> dict[str, list[Run]]:
-    """Runs under their environments, both in the order they came in."""
+    """Runs under their tables' titles, both in the order they came in."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
-        groups.setdefault(run["env"], []).append(run)
+        groups.setdefault(title(run), []).append(run)
     return groups
 
 
 def _notes(runs: Sequence[Run]) -> list[str]:
-    """``policy: its note``, one for each row that has one."""
-    return [f"{label(run)}: {run['note']}" for run in runs if run.get("note")]
+    """``policy: its note``, or a published row's source, one for each row that has one."""
+    notes = [(label(run), run.get("note") or run.get("published")) for run in runs]
+    return [f"{name}: {note}" for name, note in notes if note]
 
 
-LEGEND = """\
-Mean [95 % interval] over n episodes. Return: steps spent at the goal. Normalised: D4RL's score of it.
-Latched: the score, had the ball stayed from its first arrival on. Steps to goal: of those that arrived
-(their number, if not all). Plan ms: p50/p99 of the calls that plan, one environment, one thread."""
-
-
-def text_table(runs: Sequence[Run]) -> str:
-    """A plain-text table for each environment, every policy a row, its notes below."""
+def text_table(runs: Sequence[Run], explained: bool = True) -> str:
+    """A plain-text table for each environment, every policy a row, its notes below; ``explained``: the legend too."""
     blocks = []
-    for env, group in _by_env(runs).items():
-        rows = [list(COLUMNS), *map(_cells, group)]
+    for name, group in _by_env(runs).items():
+        columns = _columns(group)
+        rows = [[c.title for c in columns], *(_cells(run, columns) for run in group)]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        head, *lines = ["  ".join(map(_pad, range(len(row)), row, widths)) for row in rows]
+        head, *lines = [
+            "  ".join(
+                cell.rjust(w) if c.right else cell.ljust(w) for c, cell, w in zip(columns, row, widths, strict=True)
+            )
+            for row in rows
+        ]
         rule = "─" * len(head)
-        blocks.append("\n".join([env, rule, head, rule, *lines, rule, *_notes(group)]))
-    return "\n\n".join([*blocks, LEGEND]) + "\n" if blocks else "no runs\n"
-
-
-def _pad(column: int, cell: str, width: int) -> str:
-    """The last two columns, single numbers, are set right, the others left."""
-    return cell.rjust(width) if column >= len(COLUMNS) - 2 else cell.ljust(width)
+        blocks.append("\n".join([name, rule, head, rule, *lines, rule, *_notes(group)]))
+    return "\n\n".join([*blocks, *([legend(runs)] if explained else [])]) + "\n" if blocks else "no runs\n"
 
 
 def markdown_table(runs: Sequence[Run], heading: str = "### ") -> str:
     """The same as GitHub Markdown: a heading, a table and a list of notes for each environment."""
     blocks = []
-    for env, group in _by_env(runs).items():
-        rows = [list(COLUMNS), ["---"] * 6 + ["--:"] * 2, *map(_cells, group)]
+    for name, group in _by_env(runs).items():
+        columns = _columns(group)
+        rules = ["--:" if c.right else "---" for c in columns]
+        rows = [[c.title for c in columns], rules, *(_cells(run, columns) for run in group)]
         table = "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows)
         notes = "\n".join(f"- {note}" for note in _notes(group))
-        blocks.append("\n\n".join(part for part in (f"{heading}{env}", table, notes) if part))
-    return "\n\n".join([*blocks, LEGEND]) + "\n" if blocks else "no runs\n"
+        blocks.append("\n\n".join(part for part in (f"{heading}{name}", table, notes) if part))
+    return "\n\n".join([*blocks, legend(runs)]) + "\n" if blocks else "no runs\n"

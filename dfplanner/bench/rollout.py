@@ -14,9 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from dfplanner.bench.stats import percentiles
+from dfplanner.bench.tasks import Task, task_of
 from dfplanner.types import DFPlannerError
-from dfplanner_envs.mazes import Maze, maze_of, normalized_score
-from dfplanner_envs.vector import VectorMaze2D
 
 WARM_UP = 3
 """Plans that a latency measurement makes before it starts to count: caches fill, kernels are chosen."""
@@ -43,13 +42,11 @@ class RolloutPolicy(Protocol):
         ...
 
     def reset(self, obs: NDArray, goal: NDArray, rng: np.random.Generator) -> None:
-        """Begin N episodes at observations (N, 4) with goals (N, 2)."""
+        """Begin N episodes at observations (N, obs_dim) with goals (N, 2)."""
         ...
 
     def act(self, obs: NDArray, goal: NDArray) -> NDArray:
-        """Actions (N, 2) in [-1, 1] for observations (N, 4) and goals (N, 2); called at every environment
-        step.
-        """
+        """Actions (N, 2) in [-1, 1] for observations (N, obs_dim) and goals (N, 2); called at every step."""
         ...
 
 
@@ -69,28 +66,34 @@ class RolloutResult:
     seeds: tuple[int, ...]
     horizon: int
     start: NDArray[np.float64]
-    """(N, 2) where the ball began, metres."""
+    """(N, 2) where it began."""
     goal: NDArray[np.float64]
     """(N, 2)"""
     returns: NDArray[np.float64]
-    """(N,) raw return: environment steps within reach of the goal."""
+    """(N,) sum of rewards: in the mazes, environment steps within reach of the goal."""
     first_arrival: NDArray[np.int64]
     """(N,) environment steps until the first reward (1: the first step brought it); -1: never."""
-    latched: NDArray[np.float64]
-    """(N,) the return as if the reward had stayed 1 from the first arrival on."""
-    normalized: NDArray[np.float64]
-    """(N,) D4RL's score of ``returns``."""
-    latched_score: NDArray[np.float64]
-    """(N,) D4RL's score of ``latched``."""
     trajectories: NDArray[np.float32]
-    """(N, horizon + 1, 4) observations, the first one included."""
+    """(N, horizon + 1, obs_dim) observations, the first one included; the last one repeats where an episode ended."""
     first_plan: NDArray[np.float32] | None = None
     """(N, T, obs_dim) states of the plan made at the first step, if the policy shows its plans."""
+    action_noise: float = 0.0
+    """Standard deviation of the noise on the actions."""
 
     @property
     def success(self) -> NDArray[np.bool_]:
         """(N,) whether the goal was reached at any time."""
         return self.first_arrival >= 0
+
+    @property
+    def latched(self) -> NDArray[np.float64]:
+        """(N,) the return as if the reward had stayed 1 from the first arrival on."""
+        return np.where(self.success, self.horizon - self.first_arrival + 1, 0).astype(np.float64)
+
+    @property
+    def score(self) -> NDArray[np.float64]:
+        """(N,) the task's own number for each episode: D4RL's score, or PointMaze's return, or 100 for success."""
+        return task_of(self.env_id).score(self)
 
 
 def episode_seeds(seed: int, episodes: int) -> list[int]:
@@ -104,66 +107,65 @@ def episode_seeds(seed: int, episodes: int) -> list[int]:
 
 
 def run_episodes(
-    policy: RolloutPolicy, env_id: str, seeds: Sequence[int], progress: Progress | None = None
+    policy: RolloutPolicy,
+    env_id: str,
+    seeds: Sequence[int],
+    progress: Progress | None = None,
+    *,
+    action_noise: float = 0.0,
 ) -> RolloutResult:
-    """One episode for each of ``seeds``, over the whole horizon of ``env_id`` (``maze2d-large``,
-    ``multi2d-umaze``...).
+    """One episode for each of ``seeds`` in ``env_id`` (``maze2d-large``, ``PointMaze_UMaze-v3``...), until all ended.
 
-    Start and goal of an episode depend on its own seed alone, not on the others. ``progress`` is told of
-    every environment step (the horizon in all). Raises DFPlannerError on an unknown environment, no seeds or
-    bad actions.
+    Start, goal and noise of an episode depend on its own seed alone, not on the others. ``action_noise``: standard
+    deviation of Gaussian noise that is added to every action (the sum is clipped). ``progress`` is told of every
+    environment step. Raises DFPlannerError on an unknown environment, no seeds or bad actions.
     """
     if not len(seeds):
         raise DFPlannerError("no seeds came; give one for each episode to run")
-    maze, multi = maze_of(env_id)
-    env = VectorMaze2D(maze, len(seeds), multi=multi, autoreset=False)
-    obs, info = env.reset(seed=list(seeds))
-    goal = info["goal"]
-    seen = np.empty((len(seeds), maze.horizon + 1, 4), np.float32)
-    rewards = np.empty((len(seeds), maze.horizon))
+    task, n = task_of(env_id), len(seeds)
+    noise = _noise(seeds, task, action_noise)
+    lanes = task.lanes(n)
+    obs, goal = lanes.reset(seeds)
+    seen = np.empty((n, task.horizon + 1, task.obs_dim), np.float32)
+    rewards = np.zeros((n, task.horizon))
     seen[:, 0] = obs
     first_plan = None
     policy.reset(obs, goal, _policy_rng(seeds))
-    for t in range(maze.horizon):
+    for t in range(task.horizon):
         action = policy.act(obs, goal)
         if t == 0 and getattr(policy, "last_plan", None) is not None:
             first_plan = np.array(policy.last_plan.states, np.float32)  # pyright: ignore[reportAttributeAccessIssue]
-        obs, rewards[:, t], _, _, info = env.step(action)
-        goal = info["goal"]
+        if noise is not None:
+            action = np.clip(action + noise[:, t], -1.0, 1.0)
+        obs, rewards[:, t], ended = lanes.step(action)
         seen[:, t + 1] = obs
         if progress is not None:
             progress.update(1)
-    return _scored(env_id, maze, seeds, goal, rewards, seen, first_plan)
-
-
-def _scored(
-    env_id: str,
-    maze: Maze,
-    seeds: Sequence[int],
-    goal: NDArray,
-    rewards: NDArray,
-    seen: NDArray[np.float32],
-    first_plan: NDArray[np.float32] | None,
-) -> RolloutResult:
-    """The result of episodes with ``rewards`` (N, H)."""
-    returns = rewards.sum(axis=1)
+        if ended.all():
+            seen[:, t + 2 :] = obs[:, None]
+            break
     arrived = rewards.any(axis=1)
-    first = np.where(arrived, rewards.argmax(axis=1) + 1, -1)
-    latched = np.where(arrived, rewards.shape[1] - first + 1, 0).astype(np.float64)
     return RolloutResult(
         env_id,
         tuple(int(s) for s in seeds),
-        rewards.shape[1],
+        task.horizon,
         start=seen[:, 0, :2].astype(np.float64),
         goal=np.array(goal, np.float64),
-        returns=returns,
-        first_arrival=first,
-        latched=latched,
-        normalized=np.asarray(normalized_score(maze, returns)),
-        latched_score=np.asarray(normalized_score(maze, latched)),
+        returns=rewards.sum(axis=1),
+        first_arrival=np.where(arrived, rewards.argmax(axis=1) + 1, -1),
         trajectories=seen,
         first_plan=first_plan,
+        action_noise=action_noise,
     )
+
+
+def _noise(seeds: Sequence[int], task: Task, sigma: float) -> NDArray[np.float64] | None:
+    """(N, horizon, 2) noise on the actions, each episode's from its seed; None: none."""
+    if not 0 <= sigma < np.inf:
+        raise DFPlannerError(f"action noise of {sigma} came; give a standard deviation of at least 0")
+    if sigma == 0:
+        return None
+    return np.stack([sigma * np.random.default_rng([0xAC7, int(s)]).standard_normal((task.horizon, 2)) for s in seeds])
 
 
 def _policy_rng(seeds: Sequence[int]) -> np.random.Generator:
@@ -210,12 +212,11 @@ def measure_latency(
     """
     if plans < 1:
         raise DFPlannerError(f"{plans} plans to time were asked for; ask for at least 1")
-    maze, multi = maze_of(env_id)
-    env = VectorMaze2D(maze, 1, multi=multi, autoreset=False)
+    task = task_of(env_id)
     ticks: list[tuple[float, bool]] = []
     made = 0
     with _one_torch_thread():
-        for ms, planned in _ticks(env, policy_factory(), seed):
+        for ms, planned in _ticks(task, policy_factory(), seed):
             ticks.append((ms, planned))
             made += planned
             if progress is not None and planned and made > WARM_UP:
@@ -228,17 +229,20 @@ def measure_latency(
     return Latency(plan_ms=tick_ms[first:][new[first:]], tick_ms=tick_ms[first:])
 
 
-def _ticks(env: VectorMaze2D, policy: RolloutPolicy, seed: int) -> Iterator[tuple[float, bool]]:
+def _ticks(task: Task, policy: RolloutPolicy, seed: int) -> Iterator[tuple[float, bool]]:
     """Milliseconds of each ``act`` and whether it planned, episode after episode, without end."""
+    lanes = task.lanes(1)
     for episode in itertools.count(seed):
-        obs, info = env.reset(seed=[episode])
-        policy.reset(obs, info["goal"], _policy_rng([episode]))
-        for _ in range(env.horizon):
+        obs, goal = lanes.reset([episode])
+        policy.reset(obs, goal, _policy_rng([episode]))
+        for _ in range(task.horizon):
             began = time.perf_counter()
-            action = policy.act(obs, info["goal"])
+            action = policy.act(obs, goal)
             ms = 1e3 * (time.perf_counter() - began)
             yield ms, bool(policy.planned)
-            obs, _, _, _, info = env.step(action)
+            obs, _, ended = lanes.step(action)
+            if ended.all():
+                break
 
 
 @contextmanager

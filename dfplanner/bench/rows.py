@@ -7,16 +7,16 @@ from dataclasses import dataclass, field, replace
 
 from numpy.typing import NDArray
 
-from dfplanner.bench.baselines import DataController, RandomPolicy
+from dfplanner.bench.baselines import RandomPolicy
 from dfplanner.bench.mppi import MPPI
 from dfplanner.bench.policies import PlannerPolicy
 from dfplanner.bench.rollout import RolloutPolicy
+from dfplanner.bench.tasks import Maze2DTask, Task, task_of
 from dfplanner.checkpoint import bundled
 from dfplanner.guidance import Objective, ReachGoal
 from dfplanner.planner import Planner
 from dfplanner.settings import PlannerSettings
 from dfplanner.types import DFPlannerError
-from dfplanner_envs.mazes import maze_of
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,9 @@ class Row:
     replan_every: Callable[[int], int] = lambda chunk: chunk // 2
     """Steps between plans, from the chunk's length."""
     objective: Callable[[NDArray], Objective] = ReachGoal
-    make: Callable[[str], RolloutPolicy] | None = None
+    make: Callable[[Task], RolloutPolicy] | None = None
+    everywhere: bool = False
+    """Whether it is a row of every family's table; the others are by default of Maze2D's and Multi2D's alone."""
     episodes: int = 1_000_000
     """At most so many episodes in a table of mixed rows, for what is slow."""
 
@@ -54,6 +56,7 @@ ROWS: dict[str, Row] = {
         "imitates: a goal token in front, few tokens ahead, own diffused actions",
         settings=_TOKEN,
         by_task={"maze2d-medium": replace(_TOKEN, steps=1)},
+        everywhere=True,
     ),
     "df-guided": Row(
         "goal by guidance alone, pyramid, Monte Carlo guidance",
@@ -82,21 +85,32 @@ ROWS: dict[str, Row] = {
     "full-sequence-noncausal": Row(
         "the same, not causal, whole horizon", weights="-full-sequence-noncausal", settings=PlannerSettings()
     ),
-    "mppi": Row("on the true dynamics, plain distance", make=lambda env: MPPI(env, nthread=1), episodes=16),
-    "data-controller": Row("what made the data: waypoints and PD on the true map", make=DataController),
-    "random": Row("uniform actions", make=lambda env: RandomPolicy()),
+    "mppi": Row("on the true dynamics, plain distance", make=lambda task: MPPI(task.name, nthread=1), episodes=16),
+    "data-controller": Row(make=lambda task: task.controller(), everywhere=True),
+    "random": Row("uniform actions", make=lambda task: RandomPolicy(), everywhere=True),
 }  # fmt: skip
 
 
 def checkpoint_name(row: str, env_id: str) -> str:
     """The bundled checkpoint that a planner's row takes in an environment."""
-    maze, _ = maze_of(env_id)
-    return f"maze2d-{maze.name}{ROWS[row].weights}"
+    return task_of(env_id).weights + ROWS[row].weights
 
 
-def default_rows(env_id: str) -> list[str]:
-    """The rows that can be had in an environment, in the table's order."""
-    return [name for name, row in ROWS.items() if row.make or checkpoint_name(name, env_id) in bundled()]
+def default_rows(env_id: str, checkpoint: str | None = None) -> list[str]:
+    """The rows that can be had in an environment, in the table's order.
+
+    With a ``checkpoint`` of one's own: those that are about sampling alone.
+    """
+    ours, have = isinstance(task_of(env_id), Maze2DTask), bundled()
+    rows = [name for name, row in ROWS.items() if ours or row.everywhere]
+    if checkpoint:
+        return [name for name in rows if not ROWS[name].weights]
+    return [name for name in rows if ROWS[name].make or checkpoint_name(name, env_id) in have]
+
+
+def note_of(row: str, env_id: str) -> str:
+    """What a reader must know of a row to compare it fairly."""
+    return task_of(env_id).controller_note if row == "data-controller" else ROWS[row].note
 
 
 def make_policy(
@@ -108,14 +122,23 @@ def make_policy(
     seed: int = 0,
     checkpoint: str | None = None,
 ) -> RolloutPolicy:
-    """A row's policy in an environment (``seed`` is told at reset); an unknown name lists the known ones."""
+    """A row's policy in an environment (``seed`` is told at reset); raises DFPlannerError on what cannot be had."""
     del seed
     if row not in ROWS:
         raise DFPlannerError(f"unknown policy {row!r}; known: {', '.join(ROWS)}")
-    r = ROWS[row]
-    maze, multi = maze_of(env_id)
+    r, task = ROWS[row], task_of(env_id)
+    if row == "mppi" and not isinstance(task, Maze2DTask):
+        raise DFPlannerError(f"mppi simulates Maze2D, not {env_id}; leave it out there")
     if r.make:
-        return r.make(env_id)
-    settings = r.by_task.get(f"{'multi2d' if multi else 'maze2d'}-{maze.name}", r.settings)
-    planner = Planner.from_pretrained(checkpoint or checkpoint_name(row, env_id), settings, device)
-    return PlannerPolicy(planner, r.replan_every(planner.spec.chunk), objective=r.objective, actions=actions)
+        return r.make(task)
+    name = checkpoint or checkpoint_name(row, env_id)
+    planner = Planner.from_pretrained(name, r.by_task.get(task.name, r.settings), device)
+    spec = planner.spec
+    if (spec.obs_dim, spec.act_dim) != (task.obs_dim, 2):
+        raise DFPlannerError(
+            f"{name} was trained on observations and actions of ({spec.obs_dim}, {spec.act_dim}) numbers, but {env_id} "
+            f"has ({task.obs_dim}, 2); give a checkpoint of its own"
+        )
+    if actions == "pd" and spec.obs_dim < 4:
+        raise DFPlannerError(f"the PD law needs velocities, which {env_id} does not show; take --actions diffused")
+    return PlannerPolicy(planner, r.replan_every(spec.chunk), objective=r.objective, actions=actions)

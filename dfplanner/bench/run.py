@@ -1,17 +1,18 @@
-"""A benchmark from end to end: every policy in every maze, tables as they are done, JSON, a picture, an animation."""
+"""A benchmark from end to end: every policy in every environment, tables as they are done, JSON, pictures."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from dfplanner.bench.report import LEGEND, Run, make_run, text_table, write_json
+from dfplanner.bench.published import published_runs
+from dfplanner.bench.report import Run, legend, make_run, text_table, write_json
 from dfplanner.bench.rollout import (
     Latency,
     RolloutPolicy,
@@ -20,8 +21,8 @@ from dfplanner.bench.rollout import (
     measure_latency,
     run_episodes,
 )
-from dfplanner.bench.rows import ROWS, default_rows, make_policy
-from dfplanner_envs.mazes import maze_of
+from dfplanner.bench.rows import ROWS, default_rows, make_policy, note_of
+from dfplanner.bench.tasks import drawn_plan, task_of
 
 TIMED_PLANS = 50
 
@@ -38,20 +39,22 @@ def run_bench(
     *,
     checkpoint: str | None = None,
     animation_path: Path | None = None,
+    action_noise: float = 0.0,
     timed_plans: int = TIMED_PLANS,
     progress: bool = True,
     say: Callable[[str], Any] = print,
 ) -> list[Run]:
-    """Runs ``policies`` in ``envs``, and says a table for each environment.
+    """Runs ``policies`` in ``envs``, and says a table for each environment, with what others published beside it.
 
     No policies: the rows that can be had, slow ones for fewer episodes. Episode i is the same for all. ``checkpoint``
-    (a name or file) is what planners take instead of the bundled ones. A policy is timed on one environment and one
-    thread until it has made ``timed_plans`` plans (0: not timed). With ``json_path`` and ``plot_path`` the runs and a
-    picture of rollouts are written; with ``animation_path`` a plan being denoised, as .gif and as .mp4, if any policy
-    plans so. Raises DFPlannerError before the work if an environment, a policy or a number cannot be.
+    (a name or file) is what planners take instead of the bundled ones. ``action_noise``: standard deviation of noise
+    on every action. A policy is timed on one environment and one thread until it has made ``timed_plans`` plans (0:
+    not timed). With ``json_path`` and ``plot_path`` the runs and a picture of rollouts are written; with
+    ``animation_path`` a plan being denoised, as .gif and as .mp4, if any policy plans so. Raises DFPlannerError before
+    the work if an environment, a policy or a number cannot be.
     """
     seeds = episode_seeds(seed, episodes)
-    jobs = {env: list(dict.fromkeys(policies)) or _rows(env, checkpoint) for env in envs}
+    jobs = {env: list(dict.fromkeys(policies)) or default_rows(env, checkpoint) for env in envs}
     counts = {
         row: episodes if policies else min(episodes, ROWS[row].episodes) for rows in jobs.values() for row in rows
     }
@@ -60,58 +63,62 @@ def run_bench(
         return lambda: make_policy(row, env, actions=actions, device=device, seed=seed, checkpoint=checkpoint)
 
     makers = {(env, row): maker(env, row) for env, rows in jobs.items() for row in rows}
+    for env in jobs:
+        task_of(env).lanes(1)  # what cannot be had is told now
     for make in makers.values():
-        make()  # what cannot be had is told now
+        make()
+    setting = _Setting(actions, seed, timed_plans, action_noise)
+    runs: list[Run] = []
     results: list[tuple[Run, RolloutResult]] = []
-    total = sum(maze_of(env)[0].horizon + timed_plans for env, _ in makers)
+    total = sum(task_of(env).horizon + timed_plans for env, _ in makers)
     with tqdm(total=total, unit="step", desc="bench", disable=not progress, smoothing=0.05) as bar:
         for env, rows in jobs.items():
             for row in rows:
                 bar.set_description(f"{env} {row}")
-                results.append(_run(makers[env, row], env, row, actions, seed, seeds[: counts[row]], timed_plans, bar))
-            table = text_table([run for run, _ in results if run["env"] == env])
+                results.append(_run(makers[env, row], env, row, seeds[: counts[row]], setting, bar))
+                runs.append(results[-1][0])
+            runs += published_runs(env, action_noise)
+            last = env == list(jobs)[-1]
+            table = text_table([run for run in runs if run["env"] == env], explained=False)
             with tqdm.external_write_mode():
-                say(table if env == list(jobs)[-1] else table.removesuffix(f"{LEGEND}\n"))
+                say(f"{table}\n{legend(runs)}\n" if last else f"{table}\n")
             if json_path:
-                write_json(json_path, [run for run, _ in results])
+                write_json(json_path, runs)
     if plot_path:
         from dfplanner.bench.plots import panels_of, plot_rollouts
 
         plot_rollouts(plot_path, panels_of(results))
     if animation_path:
         _animate(makers, results, animation_path, seed)
-    return [run for run, _ in results]
+    return runs
 
 
-def _rows(env: str, checkpoint: str | None) -> list[str]:
-    """The rows that can be had; with weights of one's own, those that are about sampling alone."""
-    return [name for name, row in ROWS.items() if not row.weights] if checkpoint else default_rows(env)
+class _Setting(NamedTuple):
+    """What is the same for every run."""
+
+    actions: str
+    seed: int
+    timed_plans: int
+    action_noise: float
 
 
 def _run(
-    make: Callable[[], RolloutPolicy],
-    env: str,
-    row: str,
-    actions: str,
-    seed: int,
-    seeds: Sequence[int],
-    timed_plans: int,
-    bar: Any,
+    make: Callable[[], RolloutPolicy], env: str, row: str, seeds: Sequence[int], setting: _Setting, bar: Any
 ) -> tuple[Run, RolloutResult]:
     """One policy in one environment: its episodes, then its times."""
-    before, policy = bar.n, make()
-    result = run_episodes(policy, env, seeds, bar)
-    latency = measure_latency(make, env, timed_plans, progress=bar) if timed_plans else Latency.none()
-    bar.update(before + result.horizon + timed_plans - bar.n)  # a policy that never plans is timed all the same
+    before, policy, timed = bar.n, make(), setting.timed_plans
+    result = run_episodes(policy, env, seeds, bar, action_noise=setting.action_noise)
+    latency = measure_latency(make, env, timed, progress=bar) if timed else Latency.none()
+    bar.update(before + result.horizon + timed - bar.n)  # episodes may end early, and some policies never plan
     plans = hasattr(policy, "planner")
     run = make_run(
         result,
         latency,
         policy=row,
-        actions=actions if plans else None,
-        seed=seed,
+        actions=setting.actions if plans else None,
+        seed=setting.seed,
         nfe_per_plan=policy.nfe_per_plan,
-        note=ROWS[row].note or None,
+        note=note_of(row, env) or None,
         training=_training(policy) if plans else None,
     )
     return run, result
@@ -145,8 +152,14 @@ def _animate(
             settings=replace(policy.planner.settings, scheme="pyramid", scale=0.5, steps=10, horizon=None),
             trace=True,
         )
-        maze, _ = maze_of(run["env"])
+        task = task_of(run["env"])
         for suffix in (".gif", ".mp4"):
-            title = f"{run['env']}, {run['policy']}"
-            animate_plan(path.with_suffix(suffix), plan, maze.rows, result.goal[far], title=title)
+            animate_plan(
+                path.with_suffix(suffix),
+                drawn_plan(task, plan),
+                task.rows,
+                task.drawn(result.goal[far]),
+                title=f"{run['env']}, {run['policy']}",
+                goal_radius=task.goal_radius,
+            )
         return

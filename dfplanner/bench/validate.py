@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from dfplanner.bench.policies import PlannerPolicy
 from dfplanner.bench.rollout import run_episodes
+from dfplanner.bench.tasks import task_of
 from dfplanner.checkpoint import Checkpoint
 from dfplanner.planner import Planner
 from dfplanner.settings import PlannerSettings
@@ -18,7 +19,11 @@ benchmark has no more than 900,000 episodes.
 
 
 def validator(env_id: str, episodes: int = EPISODES) -> Callable[[Checkpoint], dict[str, float]]:
-    """What ``train`` calls to score a checkpoint in ``env_id``: mean normalised score, success rate, latched score."""
+    """What ``train`` calls to score a checkpoint in ``env_id``: the task's own score, success rate, latched return.
+
+    Raises DFPlannerError at once where the environment cannot be made.
+    """
+    task_of(env_id).lanes(1)
     seeds = range(FIRST_SEED, FIRST_SEED + episodes)
 
     def evaluate(checkpoint: Checkpoint) -> dict[str, float]:
@@ -26,9 +31,9 @@ def validator(env_id: str, episodes: int = EPISODES) -> Callable[[Checkpoint], d
         policy = PlannerPolicy(planner, replan_every=checkpoint.spec.chunk)
         result = run_episodes(policy, env_id, seeds)
         return {
-            "score": float(result.normalized.mean()),
+            "score": float(result.score.mean()),
             "success_rate": float(result.success.mean()),
-            "latched_score": float(result.latched_score.mean()),
+            "latched_return": float(result.latched.mean()),
         }
 
     return evaluate

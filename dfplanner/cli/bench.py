@@ -1,4 +1,4 @@
-"""``dfplanner bench ENV…``: run policies in the mazes."""
+"""``dfplanner bench ENV…``: run policies in environments, ours and others'."""
 
 from __future__ import annotations
 
@@ -15,16 +15,20 @@ from dfplanner_envs.mazes import MAZES
 
 @dataclass(frozen=True)
 class Bench:
-    """Run policies in the mazes: a table for each, JSON, a picture of rollouts, an animation of a plan."""
+    """Run policies in environments: a table for each, JSON, a picture of rollouts, an animation of a plan."""
 
     env: Positional[tuple[Env, ...]] = tuple(f"maze2d-{name}" for name in MAZES)
-    """maze2d-umaze, -medium, -large, or multi2d-... with goals drawn at random."""
+    """maze2d-umaze, -medium, -large, or multi2d-... with goals drawn at random; PointMaze_UMaze-v3, -Medium, -Large;
+    pointmaze-medium-navigate-v0, -large, -giant."""
     policy: Annotated[tuple[tuple[Name, ...], ...], UseAppendAction] = ()
     """Rows of the table, such as df, df-guided, data-controller, random; by default those that can be had."""
     actions: Literal["diffused", "inverse", "pd"] = "diffused"
     """How a plan becomes actions: its own, a learned inverse dynamics', or the data's PD gains'."""
     episodes: int = 100
-    """Episodes of every policy in every maze, the same for all; without --policy slow rows run fewer."""
+    """Episodes of every policy in every environment, the same for all (OGBench's five tasks take turns); without
+    --policy slow rows run fewer."""
+    action_noise: float = 0.0
+    """Standard deviation of Gaussian noise on every action; actions lie in [-1, 1], and the noisy ones are clipped."""
     checkpoint: Name = ""
     """A model's name, file or run folder, whose weights the planner's rows take instead of the bundled ones."""
     seed: int = 0
@@ -68,6 +72,7 @@ def run(args: Sequence[str]) -> None:
         device,
         checkpoint=a.checkpoint or None,
         animation_path=animation,
+        action_noise=a.action_noise,
     )
     written = [json, plot, *([animation.with_suffix(s) for s in (".gif", ".mp4")] if animation else [])]
     for path in written:

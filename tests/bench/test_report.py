@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from dfplanner.bench.baselines import DataController
+from dfplanner.bench.published import OGBENCH, published_runs
 from dfplanner.bench.report import Run, make_run, markdown_table, read_json, text_table, write_json
 from dfplanner.bench.rollout import Latency, RolloutResult, episode_seeds, run_episodes
 from dfplanner.types import DFPlannerError
@@ -24,8 +25,7 @@ def run(result: RolloutResult = RESULT, **changes: object) -> Run:
 
 def failed() -> RolloutResult:
     """The same episodes, had none arrived."""
-    nothing = np.zeros(6)
-    return replace(RESULT, returns=nothing, latched=nothing, first_arrival=np.full(6, -1))
+    return replace(RESULT, returns=np.zeros(6), first_arrival=np.full(6, -1))
 
 
 def test_the_json_has_the_contracts_keys(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_means_are_those_of_the_detail() -> None:
     one = run()
     assert one["raw_return"]["mean"] == pytest.approx(np.mean([d["return"] for d in one["detail"]]))
     assert one["steps_to_goal"]["mean"] == pytest.approx(np.mean([d["first_arrival"] for d in one["detail"]]))
-    assert one["normalized_score"]["mean"] == pytest.approx(RESULT.normalized.mean())
+    assert one["normalized_score"]["mean"] == pytest.approx(RESULT.score.mean())
     assert one["success_rate"]["mean"] == 1.0 and one["env"] == "maze2d-umaze"
 
 
@@ -114,3 +114,26 @@ def test_tables_have_a_row_a_policy_and_a_block_an_environment() -> None:
     rows = [line for line in marks.splitlines() if line.startswith("|")]
     assert len(rows) == 2 * 2 + 3 and {line.count("|") for line in rows} == {9}
     assert text_table([]) == markdown_table([]) == "no runs\n"
+
+
+def test_noise_on_the_actions_is_in_the_json_and_in_a_title_of_its_own() -> None:
+    runs = [run(), run(replace(RESULT, action_noise=0.25))]
+    assert [r.get("action_noise") for r in runs] == [None, 0.25]
+    for table in (text_table(runs), markdown_table(runs)):
+        assert "maze2d-umaze\n" in table and "maze2d-umaze, action noise 0.25\n" in table
+
+
+def test_published_rates_stand_beside_ours_and_say_so(tmp_path: Path) -> None:
+    ours = {**run(), "env": "pointmaze-large-navigate-v0"}
+    runs = [ours, *published_runs("PointMaze-Large-v0")]
+    assert len(runs) == 1 + len(OGBENCH)
+    runs = [{**r, "env": ours["env"]} for r in runs]
+    write_json(tmp_path / "b.json", runs)
+    assert read_json(tmp_path / "b.json") == runs
+    rows = [line.split("|")[1:-1] for line in markdown_table(runs).splitlines() if line.startswith("|")]
+    assert {len(row) for row in rows} == {8}
+    printed = {row[0].strip(): row[1].strip() for row in rows[3:]}
+    assert printed == {f"{p.method} (published)": f"{p.large:.1f}" for p in OGBENCH}
+    assert all(set(row[2:]) == {" – "} for row in rows[3:])
+    assert "Published: as others printed it" in text_table(runs) and "Published" not in text_table([ours])
+    assert published_runs("maze2d-large") == published_runs("pointmaze-large-v0", action_noise=0.1) == []

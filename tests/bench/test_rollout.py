@@ -61,8 +61,7 @@ def test_scores_are_those_of_the_single_environment() -> None:
         assert result.returns[i] == sum(rewards)
         assert result.first_arrival[i] == rewards.index(1.0) + 1
         assert result.latched[i] == 300 - rewards.index(1.0)
-        assert result.normalized[i] == pytest.approx((sum(rewards) - 23.85) / (161.86 - 23.85) * 100)
-        assert result.latched_score[i] == env.get_normalized_score(result.latched[i])
+        assert result.score[i] == pytest.approx((sum(rewards) - 23.85) / (161.86 - 23.85) * 100)
 
 
 def test_who_never_arrives_scores_nothing_and_who_stays_scores_all() -> None:
@@ -103,8 +102,27 @@ def test_bad_requests_are_sentences() -> None:
         run_episodes(Brake(), "maze2d-giant", [1])
     with pytest.raises(DFPlannerError, match="no seeds"):
         run_episodes(Brake(), "maze2d-umaze", [])
+    for sigma in (-0.1, float("nan"), float("inf")):
+        with pytest.raises(DFPlannerError, match="action noise of"):
+            run_episodes(Brake(), "maze2d-umaze", [1], action_noise=sigma)
     with pytest.raises(DFPlannerError, match="0 plans"):
         measure_latency(Brake, "maze2d-umaze", plans=0)
+
+
+def test_noise_on_the_actions_is_an_episodes_own_and_is_clipped() -> None:
+    class Push(Brake):
+        def act(self, obs: NDArray, goal: NDArray) -> NDArray:
+            return np.ones((len(obs), 2))
+
+    alone = run_episodes(Push(), "multi2d-umaze", [5], action_noise=0.5)
+    among = run_episodes(Push(), "multi2d-umaze", [9, 5], action_noise=0.5)
+    np.testing.assert_array_equal(alone.trajectories[0], among.trajectories[1])
+    noiseless, weak = (run_episodes(Push(), "multi2d-umaze", [5], action_noise=s) for s in (0.0, 1e-9))
+    assert not np.allclose(alone.trajectories, noiseless.trajectories)
+    np.testing.assert_allclose(weak.trajectories, noiseless.trajectories, atol=1e-5)
+    wild = run_episodes(Push(), "multi2d-umaze", [5], action_noise=1e9)  # whatever its size, the motors give 1
+    speed = np.diff(wild.trajectories[0, :, 2:], axis=0)
+    assert np.abs(speed).max() < 2 * np.abs(np.diff(noiseless.trajectories[0, :, 2:], axis=0)).max()
 
 
 def test_progress_hears_of_every_step() -> None:

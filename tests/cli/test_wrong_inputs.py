@@ -15,7 +15,7 @@ from dfplanner.types import DFPlannerError
 PLAN = "plan --checkpoint ok.safetensors --start 0.8,0.8 --goal 2.8,0.8"
 WRONG = {
     # unknown names list the known ones
-    "frobnicate": "no command is called 'frobnicate'; known ones are collect, train, bench, plan, checkpoints, doctor",
+    "frobnicate": "no command is called 'frobnicate'; known ones are collect, train, bench, plan, .*doctor",
     "collect antmaze": "no environment is called 'antmaze'; known ones are maze2d-umaze, .*multi2d-large",
     "bench maze2d-huge": "no environment is called 'maze2d-huge'; known ones are maze2d-umaze",
     "bench maze2d-umaze --policy random sac": "'sac'.* df, .*data-controller, random",
@@ -66,6 +66,7 @@ WRONG = {
     "collect maze2d-umaze --seed -1": "seed -1 came",
     "collect maze2d-umaze --steps many": "error parsing --steps: .*'many'",
     "bench --episodes 0": "0 episodes came",
+    "bench --action-noise=-1 --policy random": "action noise of -1.0 came",
     "bench --seed -1": "seed -1 and",
     "train tiny.json --steps 0": "steps is 0; training needs at least 1",
     "train tiny.json --data ok.hdf5 --threads 0": "0 threads came",
