@@ -16,3 +16,10 @@ for _name, _maze in MAZES.items():
             max_episode_steps=_maze.horizon,
             kwargs={"maze": _name, "multi": _multi},
         )
+
+register(
+    id="dfplanner/ArmReach-v0",
+    entry_point="dfplanner_envs.arm.env:ArmReachEnv",
+    vector_entry_point="dfplanner_envs.arm.env:VectorArmReach",
+    max_episode_steps=200,
+)

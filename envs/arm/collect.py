@@ -14,7 +14,7 @@ from dfplanner_envs.arm.limits import Floats
 from dfplanner_envs.arm.roadmap import reach_roadmap
 from dfplanner_envs.arm.script import script
 from dfplanner_envs.arm.sim import DT_S, ArmSim
-from dfplanner_envs.arm.task import REACH, SLOW, ReachTask, reach_task
+from dfplanner_envs.arm.task import ReachTask, at_goal, reach_task
 
 ENV = "arm-reach"
 TAIL = 20
@@ -122,10 +122,3 @@ def _executed(
 def _rows(seen: Floats, actions: NDArray, goal: Floats, there: NDArray) -> NDArray[np.float32]:
     parts = [seen, actions, np.tile(goal, (len(seen), 1)), there[:, None]]
     return np.concatenate(parts, axis=1).astype(np.float32)
-
-
-def at_goal(observations: Floats, goals: Floats) -> NDArray[np.bool_]:
-    """(...) whether the hand of observations (..., 3 + 2 J) is within reach of goals (..., 3), and the arm is slow."""
-    joints = (observations.shape[-1] - 3) // 2
-    near = np.linalg.norm(observations[..., :3] - goals, axis=-1) <= REACH
-    return near & (np.abs(observations[..., 3 + joints :]).max(-1) <= SLOW)

@@ -16,9 +16,8 @@ def script(roadmap: Roadmap, start: Floats, end: Floats) -> Floats | None:
     points = roadmap.path(start, end)
     if points is None:
         return None
-    checker = roadmap.task.checker
     for radius in RADII:
         path = rounded(points, radius)
-        if len(points) == 2 or checker.path_free(path[::2]):
+        if len(points) == 2 or roadmap.task.rounded.path_free(path[::2]):
             return velocities(path, DT_S)
     return None

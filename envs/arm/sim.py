@@ -16,6 +16,11 @@ from dfplanner_envs.arm.model import Arm
 DT_S = 0.05
 """Seconds of a control step."""
 
+SPEED_SHARE, PUSH_SHARE = 0.95, 0.45
+"""Of the limits, what is commanded at most: servos overshoot, and joints push one another."""
+END_RAD = 0.02
+"""Radians before a joint's end where the reference stops."""
+
 
 @dataclass(frozen=True)
 class Happened:
@@ -71,15 +76,16 @@ class ArmSim:
     def allowed(self, wanted: Floats) -> Floats:
         """The velocities (N, J) nearest to ``wanted`` that the limits allow next: speed, acceleration, braking room."""
         limits = self.arm.limits
-        push = limits.acceleration * DT_S
-        v = np.clip(wanted, -limits.velocity, limits.velocity)
-        # From any speed below this one it can still brake before the joint's end, at half of what it may.
-        up, down = (
-            np.sqrt(limits.acceleration * np.maximum(room, 0.0)) * (room > self.speed * side * DT_S)
-            for room, side in ((limits.upper - self.reference, 1), (self.reference - limits.lower, -1))
-        )
-        v = np.clip(v, -down, up)
-        return np.clip(v, self.speed - push, self.speed + push)
+        brake, top = PUSH_SHARE * limits.acceleration, SPEED_SHARE * limits.velocity
+        high, low = limits.upper - END_RAD - self.reference, self.reference - limits.lower - END_RAD
+
+        def fastest(room: Floats, now: Floats) -> Floats:
+            # The v after which, having gone (now + v) dt / 2, braking at ``brake`` still ends within the room.
+            half = brake * DT_S / 2
+            return np.sqrt(np.maximum(half**2 + 2 * brake * (room - now * DT_S / 2), 0.0)) - half
+
+        v = np.clip(wanted, np.maximum(-top, -fastest(low, -self.speed)), np.minimum(top, fastest(high, self.speed)))
+        return np.clip(v, self.speed - brake * DT_S, self.speed + brake * DT_S)
 
     def step(self, wanted: Floats) -> Happened:
         """One control step towards joint velocities (N, J) in rad/s."""
