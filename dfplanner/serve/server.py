@@ -282,7 +282,7 @@ def serve_forever(engine: Engine, config: ServeConfig, ready: Callable[[PlanServ
 
 @contextlib.contextmanager
 def running(engine: Engine, config: ServeConfig | None = None) -> Iterator[PlanServer]:
-    """A server on a thread of this process while the block lasts, for tests and measurements; by default any free port."""
+    """A server on a thread of this process while the block lasts, for tests and measurements; on any free port."""
     config = config or ServeConfig(port=0)
     there, servers, failures = threading.Event(), [], []
 
