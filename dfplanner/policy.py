@@ -185,7 +185,9 @@ class DFPolicy:
         self, seen: Floats, goal: Floats, plans: NDArray[np.int64], deterministic: bool
     ) -> tuple[NDArray[Any], NDArray[np.float32]]:
         """The environment's actions (B, replan_every, act) and the states foreseen (B, T, obs)."""
-        entropy = [[self.seed, int(n)] for n in plans] if deterministic else self._draws.integers(2**62, size=len(plans))
+        entropy = (
+            [[self.seed, int(n)] for n in plans] if deterministic else self._draws.integers(2**62, size=len(plans))
+        )
         generators = [torch.Generator(self.planner.device) for _ in plans]
         for generator, e in zip(generators, entropy, strict=True):
             generator.manual_seed(int(np.random.SeedSequence(e).generate_state(1, np.uint64)[0]))

@@ -88,7 +88,7 @@ class ActionNoise(gym.Wrapper, RecordConstructorArgs):
 
 
 class OGBenchResets(gym.Wrapper, RecordConstructorArgs):
-    """OGBench's resets made a function of their seed, though they draw from NumPy's global state, which stays as it was.
+    """OGBench's resets made a function of their seed, though they draw from NumPy's global state, which is left alone.
 
     Options are OGBench's (``task_id`` 1 to 5), and ``resample``: start and goal in free cells drawn anew. Not for
     several threads at once: for the time of a reset the global state is ours.
@@ -152,9 +152,7 @@ def _plain(env_id: str, kwargs: dict[str, Any]) -> gym.Env:
     try:
         maze, multi = maze_of(env_id)
     except DFPlannerError:
-        raise DFPlannerError(
-            f"no environment is called {env_id!r}; known ones are {', '.join(known_ids())}"
-        ) from None
+        raise DFPlannerError(f"no environment is called {env_id!r}; known ones are {', '.join(known_ids())}") from None
     return gym.make(f"dfplanner/{'Multi2D' if multi else 'Maze2D'}-{TITLES[maze.name]}-v0", **kwargs)
 
 

@@ -135,7 +135,9 @@ HOW: list[dict[str, Any]] = [
 def test_a_vector_of_environments_is_what_they_are_one_by_one(how: dict[str, Any], data: Any, seed: int) -> None:
     """Whoever else is due in a step, and whenever: an environment's plans hang on what it saw alone."""
     n, steps = 3, 5
-    starts = np.array(data.draw(st.lists(st.lists(st.booleans(), min_size=n, max_size=n), min_size=steps, max_size=steps)))
+    starts = np.array(
+        data.draw(st.lists(st.lists(st.booleans(), min_size=n, max_size=n), min_size=steps, max_size=steps))
+    )
     policy = wild_policy(**how)
     if "samples" in how:
         policy.objective = lambda goal: ReachGoal(goal, "guidance")
@@ -161,7 +163,7 @@ def test_deterministic_is_a_function_of_observation_and_state_and_the_rest_is_dr
     policy.goal = [0.3, 0.1]
     obs = np.tile([0.1, -0.4, 0.2], (6, 1))
     fixed = [policy.predict(obs, deterministic=True)[0] for _ in range(2)]
-    np.testing.assert_array_equal(*fixed)
+    np.testing.assert_array_equal(fixed[0], fixed[1])
     np.testing.assert_allclose(fixed[0], fixed[0][:1].repeat(6, 0), atol=2e-3)
     drawn = [policy.predict(obs)[0] for _ in range(2)]
     assert len(np.unique(np.concatenate(drawn).round(3), axis=0)) == 12

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 from dfplanner.checkpoint import bundled
+from dfplanner.planner import Planner
 from dfplanner.policy import DFPolicy
+from dfplanner.settings import PlannerSettings
+from dfplanner.testing import Circle
 from dfplanner_envs import make, make_vec
 from dfplanner_envs.adapters import adapter_for
 
@@ -95,6 +98,34 @@ def test_a_vector_of_gymnasiums_through_resets(env_id: str) -> None:
         starts = terminated | truncated
         assert starts.all() == (t % 8 == 7)
     assert planned == 3 * 2 * 4  # 8, 8, 8 and 6 steps
+
+
+def test_goals_that_move_on_are_followed() -> None:
+    """PointMaze with ``reset_target``: on arrival there is a new goal, and a reward for each."""
+    pytest.importorskip("gymnasium_robotics", reason="needs gymnasium-robotics")
+    env, policy = make("PointMaze_UMaze-v3", reset_target=True), policy_for("PointMaze_UMaze-v3")
+    obs, _ = env.reset(seed=2)
+    state, arrived = None, 0.0
+    for _ in range(300):
+        goal = obs["desired_goal"]
+        action, state = policy.predict(obs, state, deterministic=True)
+        obs, reward, *_ = env.step(action)
+        assert bool(reward) == (not np.array_equal(goal, obs["desired_goal"]))
+        arrived += float(reward)
+    assert arrived >= 2
+
+
+def test_ogbench_takes_any_checkpoint_of_its_shapes() -> None:
+    """Not to arrive, but to run: observations, goals and actions of two numbers each, through resets."""
+    pytest.importorskip("ogbench", reason="needs ogbench")
+    planner = Planner(Circle().checkpoint(), PlannerSettings(horizon=4, steps=2, action_steps=2))
+    policy = DFPolicy(planner, adapter=adapter_for("pointmaze-medium-navigate-v0"))
+    for env in (
+        make("pointmaze-medium-v0", max_episode_steps=6),
+        vector("pointmaze-medium-v0", 3, max_episode_steps=6),
+    ):
+        got, lengths = returns(policy, env, 4)
+        assert lengths == [6] * 4 and got == [0] * 4
 
 
 OGBENCH = [f"pointmaze-{size}-navigate-v0" for size in ("medium", "large", "giant")]
