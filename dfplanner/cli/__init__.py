@@ -1,4 +1,4 @@
-"""The command line: ``dfplanner {collect,train,bench,plan,checkpoints,doctor}``.
+"""The command line: ``dfplanner {collect,train,bench,plan,serve,export,checkpoints,doctor}``.
 
 A command is a module here with ``run(args)``; it is imported when it is asked for, so that help is quick. What the user
 can mend is told in one sentence on stderr, with exit code 2; Ctrl-C is exit code 130.
@@ -14,11 +14,12 @@ from collections.abc import Sequence
 from dfplanner import __version__
 
 COMMANDS = {
-    "collect": "make a maze's data anew, as D4RL has it or staying at the goal",
+    "collect": "make an environment's data anew, as it was made or staying at the goal",
     "train": "train a model; goes on after an interruption with --resume",
-    "bench": "run policies in the mazes: tables, JSON, pictures",
+    "bench": "run policies in environments, ours and others': tables, JSON, pictures",
     "plan": "draw a plan from a start to a goal",
     "serve": "plans over a WebSocket, in openpi's wire",
+    "export": "a model as one ONNX file, from which plans are made without torch",
     "checkpoints": "list the models that are bundled, or in files",
     "doctor": "what this machine has, and what to install",
 }
