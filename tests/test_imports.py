@@ -18,7 +18,7 @@ ORDER: list[set[str]] = [
     {"dfplanner.checkpoint"},
     {"dfplanner.request"},
     {"dfplanner.warm"},
-    {"dfplanner.planner", "dfplanner.trainlog"},
+    {"dfplanner.planner", "dfplanner.runtime", "dfplanner.trainlog"},
     {"dfplanner.controller"},
     {"dfplanner.asynchronous"},
     {"dfplanner.testing", "dfplanner.viz", "dfplanner.export", "dfplanner.train", "dfplanner.doctor"},
