@@ -1,7 +1,8 @@
-"""``dfplanner bench ENV…``: run policies in environments, ours and others'."""
+"""``dfplanner bench ENV…``: run policies in environments, ours and others'. ``dfplanner bench serve`` is elsewhere."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -15,7 +16,10 @@ from dfplanner_envs.mazes import MAZES
 
 @dataclass(frozen=True)
 class Bench:
-    """Run policies in environments: a table for each, JSON, a picture of rollouts, an animation of a plan."""
+    """Run policies in environments: a table for each, JSON, a picture of rollouts, an animation of a plan.
+
+    dfplanner bench serve measures a server instead; dfplanner bench serve --help says how.
+    """
 
     env: Positional[tuple[Env, ...]] = tuple(f"maze2d-{name}" for name in MAZES)
     """maze2d-umaze, -medium, -large, or multi2d-... with goals drawn at random; PointMaze_UMaze-v3, -Medium, -Large;
@@ -47,6 +51,9 @@ class Bench:
 
 def run(args: Sequence[str]) -> None:
     """Run it all, and say where things are."""
+    if args and args[0] == "serve":
+        importlib.import_module("dfplanner.cli.bench_serve").run(args[1:])
+        return
     a = parse(Bench, "bench", args)
     if not a.env:
         raise DFPlannerError("no environment came; name at least one, such as maze2d-umaze")
