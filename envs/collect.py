@@ -6,6 +6,8 @@ Source of the recipe: Fu et al. 2020, "D4RL" (arXiv:2004.07219), Maze2D.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -224,6 +226,50 @@ def collect_for(
     return collect(env_id, steps, seed, stay=stay, progress=progress)
 
 
+def in_model_frame(env_id: str, episodes: Episodes) -> Episodes:
+    """The episodes as models for ``env_id`` see them: PointMaze's are turned into Maze2D's frame, others stay.
+
+    ``meta["env"]`` says whose the episodes are. Raises DFPlannerError on another maze's.
+    """
+    from dfplanner_envs.point_maze import point_maze_of, to_maze2d, turn_to_maze2d
+
+    source = str(episodes.meta.get("env", ""))
+    theirs = point_maze_of(source.replace("Dense", ""))
+    try:
+        wanted = point_maze_of(env_id) or maze_of(env_id)[0]
+    except DFPlannerError:
+        return episodes  # nothing that we know: its models may see what they like
+    if theirs is None:
+        return episodes
+    if theirs != wanted:
+        raise DFPlannerError(f"the data is {source}'s, but the model is for {env_id}; give data of the same maze")
+    meta = {**episodes.meta, "env": f"maze2d-{theirs.name}", "maze": theirs.name}
+    return _turned(episodes, partial(to_maze2d, theirs), turn_to_maze2d, meta)
+
+
+def in_own_frame(env_id: str, episodes: Episodes) -> Episodes:
+    """The inverse: episodes in Maze2D's frame as PointMaze has them, if ``env_id`` is one; others stay."""
+    from dfplanner_envs.point_maze import from_maze2d, point_maze_of, turn_from_maze2d
+
+    maze = point_maze_of(env_id)
+    if maze is None:
+        return episodes
+    meta = {**episodes.meta, "env": f"PointMaze_{TITLES[maze.name]}-v3"}
+    return _turned(episodes, partial(from_maze2d, maze), turn_from_maze2d, meta)
+
+
+def _turned(
+    e: Episodes, move: Callable[[Any], np.ndarray], turn: Callable[[Any], np.ndarray], meta: dict[str, Any]
+) -> Episodes:
+    if e.observations.shape[1] != 4 or e.actions.shape[1] != 2 or e.goals.shape[1] != 2:
+        raise DFPlannerError(
+            f"PointMaze has 4 numbers in an observation, 2 in an action and a goal; the data has "
+            f"{e.observations.shape[1]}, {e.actions.shape[1]} and {e.goals.shape[1]}: is it another environment's?"
+        )
+    seen = np.concatenate([move(e.observations[:, :2]), turn(e.observations[:, 2:])], axis=1)
+    return replace(e, observations=seen, actions=turn(e.actions), goals=move(e.goals), meta=meta)  # pyright: ignore
+
+
 def collect_to_file(
     env: str,
     steps: int,
@@ -233,9 +279,10 @@ def collect_to_file(
     stay: bool = False,
     progress: bool = True,
 ) -> str:
-    """``collect`` into a file: D4RL's HDF5 layout at the path ``out``, or the Minari data set named ``out``.
+    """``collect_for`` into a file: D4RL's HDF5 layout at the path ``out``, or the Minari data set named ``out``.
 
-    Returns where it is. Raises DFPlannerError for an unknown environment or format, before anything is made.
+    Both hold the environment's own frame. Returns where it is. Raises DFPlannerError for an unknown environment or
+    format, and where a package is absent, before anything is made.
     """
     from tqdm import tqdm
 
@@ -244,12 +291,37 @@ def collect_to_file(
 
     if format not in ("d4rl", "minari"):
         raise DFPlannerError(f"no format is called {format!r}; known ones are d4rl, minari")
-    maze, multi = maze_of(env)
+    name = _checked(env, stay, registered=format == "minari")
     if format == "minari":
         new_minari_path(str(out))  # so that a taken name is known before the work, not after
     with tqdm(total=steps, unit="step", unit_scale=True, desc=f"collect {env}", disable=not progress) as bar:
-        episodes = collect(env, steps, seed, stay=stay, progress=bar.update)
+        episodes = in_own_frame(env, collect_for(env, steps, seed, stay=stay, progress=bar.update))
     if format == "d4rl":
         write_hdf5(out, episodes)
         return str(out)
-    return write_minari(str(out), episodes, f"dfplanner/{'Multi2D' if multi else 'Maze2D'}-{TITLES[maze.name]}-v0")
+    return write_minari(str(out), episodes, name)
+
+
+def _checked(env: str, stay: bool, registered: bool) -> str:
+    """The id under which Gymnasium knows the environment; ``registered``: its package has been imported.
+
+    Raises DFPlannerError on an unknown one, or where the package is absent, or on ``stay`` for what never rests.
+    """
+    from dfplanner_envs.ogbench_maze import make_ogbench, ogbench_size
+    from dfplanner_envs.point_maze import make_point_maze, point_maze_of
+    from dfplanner_envs.wrappers import known_ids
+
+    if size := ogbench_size(env):
+        if stay:
+            raise DFPlannerError(f"the walker that makes {env}'s data never rests; leave out stay")
+        make_ogbench(env)
+        return f"pointmaze-{size}-v0"
+    if maze := point_maze_of(env):
+        if registered:
+            make_point_maze(env)
+        return f"PointMaze_{TITLES[maze.name]}-v3"
+    try:
+        maze, multi = maze_of(env)
+    except DFPlannerError as e:
+        raise DFPlannerError(f"no environment is called {env!r}; known ones are {', '.join(known_ids())}") from e
+    return f"dfplanner/{'Multi2D' if multi else 'Maze2D'}-{TITLES[maze.name]}-v0"

@@ -106,6 +106,13 @@ def episode_seeds(seed: int, episodes: int) -> list[int]:
     return [1_000_000 * seed + i for i in range(episodes)]
 
 
+def checked_noise(sigma: float) -> float:
+    """A standard deviation of noise on the actions; raises DFPlannerError unless it is finite and at least 0."""
+    if not 0 <= sigma < np.inf:
+        raise DFPlannerError(f"action noise of {sigma} came; give a standard deviation of at least 0")
+    return sigma
+
+
 def run_episodes(
     policy: RolloutPolicy,
     env_id: str,
@@ -161,9 +168,7 @@ def run_episodes(
 
 def _noise(seeds: Sequence[int], task: Task, sigma: float) -> NDArray[np.float64] | None:
     """(N, horizon, 2) noise on the actions, each episode's from its seed; None: none."""
-    if not 0 <= sigma < np.inf:
-        raise DFPlannerError(f"action noise of {sigma} came; give a standard deviation of at least 0")
-    if sigma == 0:
+    if checked_noise(sigma) == 0:
         return None
     return np.stack([sigma * np.random.default_rng([0xAC7, int(s)]).standard_normal((task.horizon, 2)) for s in seeds])
 

@@ -17,6 +17,7 @@ from dfplanner.bench.rollout import (
     Latency,
     RolloutPolicy,
     RolloutResult,
+    checked_noise,
     episode_seeds,
     measure_latency,
     run_episodes,
@@ -54,6 +55,7 @@ def run_bench(
     the work if an environment, a policy or a number cannot be.
     """
     seeds = episode_seeds(seed, episodes)
+    setting = _Setting(actions, seed, timed_plans, checked_noise(action_noise))
     jobs = {env: list(dict.fromkeys(policies)) or default_rows(env, checkpoint) for env in envs}
     counts = {
         row: episodes if policies else min(episodes, ROWS[row].episodes) for rows in jobs.values() for row in rows
@@ -67,7 +69,6 @@ def run_bench(
         task_of(env).lanes(1)  # what cannot be had is told now
     for make in makers.values():
         make()
-    setting = _Setting(actions, seed, timed_plans, action_noise)
     runs: list[Run] = []
     results: list[tuple[Run, RolloutResult]] = []
     total = sum(task_of(env).horizon + timed_plans for env, _ in makers)

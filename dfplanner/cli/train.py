@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,8 +24,9 @@ from dfplanner.types import DFPlannerError
 
 @dataclass(frozen=True)
 class Train:
-    """Train a model: collects the maze's data unless --data names some, scores the model in closed loop as it goes (24
-    episodes that no benchmark runs), keeps the best, and goes on after an interruption with --resume.
+    """Train a model: collects the environment's data unless --data names some, scores the model in closed loop (24
+    episodes that no benchmark runs) if it knows the environment, keeps the best, and goes on after an interruption with
+    --resume.
 
     The defaults below are those of the configuration named (dfplanner train NAME --help), or of maze2d-umaze.
     """
@@ -96,31 +98,40 @@ def _arguments(args: Sequence[str]) -> Train:
 
 
 def _episodes(config: TrainConfig, progress: bool) -> Episodes:
+    """The data that the configuration names, or its environment's own, in the frame of its models."""
+    from dfplanner_envs.collect import collect_for, in_model_frame
+
     if config.data:
-        return load_episodes(config.data)
+        episodes = in_model_frame(config.env, load_episodes(config.data))
+        if progress and config.stay and episodes.arrival is None and episodes.meta.get("stay") is False:
+            print(f"{config.data} does not rest at its goals; --no-stay keeps windows inside episodes", file=sys.stderr)
+        return episodes
     from tqdm import tqdm
 
-    from dfplanner_envs.collect import collect
-    from dfplanner_envs.mazes import maze_of
+    from dfplanner.bench.tasks import task_of
 
-    maze_of(config.env)  # an unknown one is told before there is a bar
+    task_of(config.env)  # an unknown one is told before there is a bar
     with tqdm(total=config.data_steps, unit="step", unit_scale=True, desc="collect", disable=not progress) as bar:
-        return collect(config.env, config.data_steps, config.seed, stay=config.stay, progress=bar.update)
+        return collect_for(config.env, config.data_steps, config.seed, stay=config.stay, progress=bar.update)
 
 
 def _validation(config: TrainConfig, episodes: Episodes) -> Callable[[Any], dict[str, float]] | None:
-    """The closed-loop score; None where the data is not a maze's."""
+    """The closed-loop score; None, and said so, where the environment is none that we know or cannot be made here."""
+    from dfplanner.bench.tasks import task_of
     from dfplanner.bench.validate import validator
-    from dfplanner_envs.mazes import maze_of
 
     try:
-        maze_of(config.env)
+        task = task_of(config.env)
     except DFPlannerError:
         return None
-    found = (episodes.observations.shape[1], episodes.actions.shape[1])
-    if found != (4, 2):
+    found, expected = (episodes.observations.shape[1], episodes.actions.shape[1]), (task.obs_dim, 2)
+    if found != expected:
         raise DFPlannerError(
-            f"the data has observations and actions of {found} numbers, {config.env} of (4, 2); "
+            f"the data has observations and actions of {found} numbers, {config.env} of {expected}; "
             "name the data's own environment with --env, and the model is not scored"
         )
-    return validator(config.env)
+    try:
+        return validator(config.env)
+    except DFPlannerError as e:
+        print(f"the model is not scored as it trains: {e}", file=sys.stderr)
+        return None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from dfplanner.types import Array, DFPlannerError
 
@@ -18,7 +18,8 @@ class Episodes:
 
     observations (N, obs); actions (N, act); goals (N, g): the goal pursued at each step, NaN where there
     was none; rewards (N,); starts (E,): first row of each episode, from 0 rising, each reaching to the next
-    one's start; meta: JSON-ready facts (env, seed, controller, stay, dt_s ...); arrival (E,), where known:
+    one's start; meta: JSON-ready facts (env, seed, controller, stay, dt_s: seconds a step, pos: which numbers of an
+    observation a goal is a value for, [0, 1] unless it says so ...); arrival (E,), where known:
     the step of the episode, counted from 0, at which the goal was first reached, or -1.
     Raises DFPlannerError when it is empty, when lengths disagree, or when a number not a goal is not
     finite.
@@ -62,6 +63,52 @@ class Episodes:
             raise DFPlannerError(
                 f"arrival has the shape {self.arrival.shape} for {len(s)} episodes; give one number each"
             )
+
+    @classmethod
+    def from_trajectories(
+        cls,
+        trajectories: Iterable[tuple[ArrayLike, ArrayLike]],
+        goals: ArrayLike | None = None,
+        *,
+        pos: Sequence[int] = (0, 1),
+        **meta: Any,
+    ) -> Episodes:
+        """From one (observations, actions) pair for each episode, as a loop over an environment gathers them.
+
+        observations (T, obs) or, with the one after the last action, (T + 1, obs); actions (T, act) or (T,); goals: a
+        value (g,) for the numbers ``pos`` of an observation, for each episode; None: there were none. Rewards are 0.
+        Other ``meta`` are facts to keep, such as ``dt_s``. Raises DFPlannerError on shapes that do not fit.
+        """
+        seen: list[NDArray[np.float64]] = []
+        done: list[NDArray[np.float64]] = []
+        for i, (observations, actions) in enumerate(trajectories):
+            o, a = np.asarray(observations, float), np.asarray(actions, float)
+            a = a[:, None] if a.ndim == 1 else a
+            if o.ndim != 2 or a.ndim != 2 or not len(a) or len(o) - len(a) not in (0, 1):
+                raise DFPlannerError(
+                    f"episode {i} has observations of shape {o.shape} and actions of shape {a.shape}; expected (T, "
+                    "numbers) each, T at least 1, or one observation more"
+                )
+            if seen and (o.shape[1], a.shape[1]) != (seen[0].shape[1], done[0].shape[1]):
+                raise DFPlannerError(f"episode {i} has numbers of {o.shape[1]} and {a.shape[1]}, the first has others")
+            seen.append(o[: len(a)])
+            done.append(a)
+        if not seen:
+            raise DFPlannerError("the data set is empty; at least one episode is needed")
+        length = np.array([len(a) for a in done])
+        wanted = np.full((len(seen), len(pos)), np.nan) if goals is None else np.asarray(goals, float)
+        if wanted.shape != (len(seen), len(pos)):
+            raise DFPlannerError(
+                f"goals of shape {wanted.shape} came; expected {(len(seen), len(pos))}, one for each episode, or None"
+            )
+        return cls(
+            observations=np.concatenate(seen),  # pyright: ignore[reportArgumentType]
+            actions=np.concatenate(done),  # pyright: ignore[reportArgumentType]
+            goals=np.repeat(wanted, length, axis=0),  # pyright: ignore[reportArgumentType]
+            rewards=np.zeros(length.sum(), np.float32),
+            starts=np.cumsum(length) - length,
+            meta={"pos": [int(p) for p in pos], **meta},
+        )
 
     def __len__(self) -> int:
         """The number of episodes."""

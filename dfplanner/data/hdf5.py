@@ -62,11 +62,12 @@ def write_hdf5(path: str | Path, episodes: Episodes) -> None:
 def read_hdf5(path: str | Path) -> Episodes:
     """The episodes in a file of ours, or in one of D4RL's.
 
-    Episodes end where ``timeouts`` or ``terminals`` is true. D4RL's Maze2D files are one long trajectory in
-    which such a mark may be a change of goal only: there (``infos/qpos`` tells) an episode ends only where
-    the ball jumps.
-    Raises DFPlannerError when the file cannot be read, or lacks observations, actions, rewards or
-    terminals.
+    Episodes end where ``timeouts`` or ``terminals`` is true, or, in a file without ``timeouts``, where
+    ``next_observations`` is not what comes next. D4RL's Maze2D files are one long trajectory in which such a mark may
+    be a change of goal only: there (the ball's place is both in ``observations`` and ``infos/qpos``) an episode ends
+    only where the ball jumps.
+    Raises DFPlannerError when the file cannot be read, when it lacks observations, actions, rewards or terminals, or
+    when these are not rows of numbers.
     """
     path = Path(path)
     if not path.is_file():
@@ -86,26 +87,52 @@ def _episodes(file: h5py.File, path: Path) -> Episodes:
     def get(name: str) -> Any:
         return np.asarray(file[name]) if name in file else None
 
-    observations, goals = get("observations"), get("infos/goal")
-    n = len(observations)
+    observations, actions = _rows(file, "observations", path), _rows(file, "actions", path)
+    goals, n = get("infos/goal"), len(observations)
     ours = _META in file.attrs
-    ends = _ends(n, {k: get(k) for k in ("terminals", "timeouts")}, path)
-    position = get("infos/qpos")
-    if position is not None and len(position) == n > 1 and not ours:
-        jumps = np.abs(np.diff(position, axis=0)).max(axis=1) > _JUMP
+    marks = {k: get(k) for k in ("terminals", "timeouts")}
+    following = get("next_observations")
+    if marks["timeouts"] is None and np.shape(following) == observations.shape and n:
+        marks["next_observations"] = np.append((following[:-1] != observations[1:]).any(1), True)
+    ends = _ends(n, marks, path)
+    if n > 1 and not ours and _is_maze2d(observations, get("infos/qpos")):
+        jumps = np.abs(np.diff(observations[:, :2], axis=0)).max(axis=1) > _JUMP
         ends = ends[(ends == n) | jumps[np.minimum(ends, n - 1) - 1]]
-    if goals is None:
+    if goals is None or np.ndim(goals) != 2 or len(goals) != n:
         goals = np.full((n, 2), np.nan)
     meta = json.loads(str(file.attrs[_META])) if ours else {"env": path.stem, "controller": "d4rl", "stay": False}
-    return Episodes(
-        observations=observations,
-        actions=get("actions"),
-        goals=goals,
-        rewards=np.ravel(get("rewards")),
-        starts=np.append(0, ends[:-1]),
-        meta=meta,
-        arrival=get("dfplanner/arrival"),
-    )
+    try:
+        return Episodes(
+            observations=observations,
+            actions=actions,
+            goals=goals,
+            rewards=np.ravel(get("rewards")),
+            starts=np.append(0, ends[:-1]),
+            meta=meta,
+            arrival=get("dfplanner/arrival"),
+        )
+    except DFPlannerError as e:
+        raise DFPlannerError(f"{path} cannot be used: {e}") from e
+
+
+def _rows(file: h5py.File, name: str, path: Path) -> Any:
+    """A row of numbers for each step, (N, numbers)."""
+    item = file[name]
+    if not isinstance(item, h5py.Dataset):
+        held = ", ".join(item) if isinstance(item, h5py.Group) else "something else"
+        raise DFPlannerError(f"{name} in {path} are a group of {held}; one array (steps, numbers) is needed")
+    if item.ndim != 2:
+        why = " (images, it seems)" if item.ndim > 2 else " (discrete, it seems)" if item.dtype.kind in "iu" else ""
+        raise DFPlannerError(f"{name} in {path} have the shape {item.shape}{why}; (steps, numbers) is needed")
+    if item.dtype.kind not in "fiub":
+        raise DFPlannerError(f"{name} in {path} are of type {item.dtype}; numbers are needed")
+    return np.asarray(item)
+
+
+def _is_maze2d(observations: NDArray[Any], position: Any) -> bool:
+    """Whether these are a ball's x, y, vx, vy, and so says its ``infos/qpos``."""
+    shape = (len(observations), 2)
+    return observations.shape[1] == 4 and np.shape(position) == shape and np.allclose(position, observations[:, :2])
 
 
 def _ends(n: int, marks: dict[str, NDArray[Any] | None], path: Path) -> NDArray[np.int64]:

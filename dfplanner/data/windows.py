@@ -38,6 +38,7 @@ class Windows:
 
     def __post_init__(self) -> None:
         e, need = self.episodes, self.length
+        self._goals = _checked_goals(e, self.spec)
         begin = np.asarray(e.starts, np.int64)
         end = np.append(begin[1:], len(e.observations))
         if self.stay:
@@ -48,7 +49,8 @@ class Windows:
         if not (count > 0).any():
             raise DFPlannerError(
                 f"no episode is as long as one window of {need} steps (horizon {self.spec.horizon} x chunk "
-                f"{self.spec.chunk}); the longest has {int((end - begin).max())}: choose a smaller horizon or collect longer episodes"
+                f"{self.spec.chunk}); the longest has {int((end - begin).max())}: choose a smaller horizon or collect "
+                "longer episodes"
             )
         self._low, self._count, self._end = begin, np.maximum(count, 0), end
         self._cum = np.cumsum(self._count)
@@ -75,7 +77,7 @@ class Windows:
         states = e.observations[rows[:, :: s.chunk]]
         chunks = e.actions[rows[:, :-1]].reshape(n, s.horizon - 1, s.chunk, s.act_dim)
         pos = list(s.pos)
-        goals = e.goals[rows[:, 0]].copy()
+        goals = self._goals[rows[:, 0]]
         unknown = np.isnan(goals).any(1)
         goals[unknown] = states[unknown, -1][:, pos]
         if self.hindsight > 0:
@@ -93,3 +95,20 @@ class Windows:
             states.reshape(-1, self.spec.obs_dim).numpy(),
             chunks.reshape(-1, self.spec.chunk, self.spec.act_dim).numpy(),
         )
+
+
+def _checked_goals(e: Episodes, spec: TokenSpec) -> Array:
+    """The goals (N, len(pos)); raises DFPlannerError unless they are values for the position."""
+    if max(spec.pos, default=0) >= spec.obs_dim or not spec.pos:
+        raise DFPlannerError(
+            f"the position is the numbers {spec.pos} of an observation, which has {spec.obs_dim}; say in the data's "
+            'meta which they are: {"pos": [0]}'
+        )
+    if e.goals.shape[1] == len(spec.pos):
+        return e.goals
+    if not np.isnan(e.goals).all():
+        raise DFPlannerError(
+            f"the data's goals are {e.goals.shape[1]} numbers, but the position is the numbers {spec.pos} of an "
+            'observation; say in its meta which they are ("pos"), or make the goals NaN'
+        )
+    return np.full((e.steps, len(spec.pos)), np.nan, np.float32)

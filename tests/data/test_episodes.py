@@ -54,3 +54,33 @@ def test_arrays_become_float32_and_goals_may_be_unknown() -> None:
 def test_what_is_wrong_is_said(change: dict[str, Any], sentence: str) -> None:
     with pytest.raises(DFPlannerError, match=sentence):
         Episodes(**{**fields(), **change})
+
+
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=5), st.booleans(), st.booleans())
+def test_trajectories_become_episodes(lengths: list[int], last: bool, flat: bool) -> None:
+    rng = np.random.default_rng(0)
+    runs = [(rng.normal(size=(n + last, 3)), rng.normal(size=n if flat else (n, 1))) for n in lengths]
+    goals = rng.normal(size=(len(lengths), 1))
+    episodes = Episodes.from_trajectories(runs, goals, pos=(2,), dt_s=0.5)
+    assert episodes.meta == {"pos": [2], "dt_s": 0.5}
+    for rows, (seen, done), goal in zip(episodes.slices(), runs, goals, strict=True):
+        np.testing.assert_allclose(episodes.observations[rows], seen[: len(done)], rtol=1e-6)
+        np.testing.assert_allclose(episodes.actions[rows, 0], np.ravel(done), rtol=1e-6)
+        np.testing.assert_allclose(episodes.goals[rows], np.tile(goal, (len(done), 1)), rtol=1e-6)
+    assert np.isnan(Episodes.from_trajectories(runs).goals).all()
+
+
+@pytest.mark.parametrize(
+    ("trajectories", "goals", "sentence"),
+    [
+        ([], None, "the data set is empty"),
+        ([(np.zeros((3, 2)), np.zeros((5, 1)))], None, r"episode 0 has observations of shape \(3, 2\)"),
+        ([(np.zeros(3), np.zeros(3))], None, r"episode 0 has observations of shape \(3,\)"),
+        ([(np.zeros((1, 2)), np.zeros((0, 1)))], None, "T at least 1"),
+        ([(np.zeros((3, 2)), np.zeros(3)), (np.zeros((3, 4)), np.zeros(3))], None, "episode 1 has numbers of 4 and 1"),
+        ([(np.zeros((3, 2)), np.zeros(3))], [[0, 0], [1, 1]], r"goals of shape \(2, 2\) came; expected \(1, 2\)"),
+    ],
+)
+def test_trajectories_that_do_not_fit_are_sentences(trajectories: Any, goals: Any, sentence: str) -> None:
+    with pytest.raises(DFPlannerError, match=sentence):
+        Episodes.from_trajectories(trajectories, goals)

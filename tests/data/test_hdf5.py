@@ -25,9 +25,7 @@ def episodes(seed: int = 0, **meta: object) -> Episodes:
     return Episodes(**fields)
 
 
-def d4rl_file(
-    path: Path, jump: int | None = None, marks: tuple[int, ...] = (), without: tuple[str, ...] = ()
-) -> Path:
+def d4rl_file(path: Path, jump: int | None = None, marks: tuple[int, ...] = (), without: tuple[str, ...] = ()) -> Path:
     """A file such as D4RL's: one trajectory of 40 steps of 1 cm, a jump of 3 m before step ``jump``."""
     position = np.stack([np.arange(40) * 0.01 + 1, np.ones(40)], axis=1).astype(np.float32)
     if jump is not None:
@@ -76,8 +74,7 @@ def test_the_layout_is_d4rls(tmp_path: Path) -> None:
     write_hdf5(tmp_path / "a.hdf5", episodes())
     with h5py.File(tmp_path / "a.hdf5") as file:
         found = {
-            name: np.asarray(file[name])
-            for name in ("observations", "actions", "rewards", "terminals", "timeouts")
+            name: np.asarray(file[name]) for name in ("observations", "actions", "rewards", "terminals", "timeouts")
         }
         infos = {name: np.asarray(file[f"infos/{name}"]) for name in ("goal", "qpos", "qvel")}
     assert {len(a) for a in (*found.values(), *infos.values())} == {50}
@@ -115,6 +112,46 @@ def test_files_of_other_tasks_split_at_every_mark(tmp_path: Path) -> None:
     read = read_hdf5(file)
     assert read.starts.tolist() == [0, 10, 21]
     assert np.isnan(read.goals).all()
+
+
+def test_joints_of_another_robot_are_no_ball_in_a_maze(tmp_path: Path) -> None:
+    file = d4rl_file(tmp_path / "hopper.hdf5", marks=(9, 20), without=("infos/qpos",))
+    with h5py.File(file, "a") as f:
+        f["infos/qpos"] = np.zeros((40, 6))  # never jumps
+    assert read_hdf5(file).starts.tolist() == [0, 10, 21]
+
+
+def test_without_timeouts_what_comes_next_tells_where_an_episode_ended(tmp_path: Path) -> None:
+    file = d4rl_file(tmp_path / "a.hdf5", jump=13, without=("timeouts", "infos/qpos"))
+    with h5py.File(file, "a") as f:
+        seen = np.asarray(f["observations"])
+        following = np.append(seen[1:], seen[-1:], axis=0)
+        following[12] = seen[12] + 0.01
+        f["next_observations"] = following
+    assert read_hdf5(file).starts.tolist() == [0, 13]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "sentence"),
+    [
+        ({"observations": np.zeros((40, 8, 8, 3), np.uint8)}, r"observations .* \(40, 8, 8, 3\) \(images, it seems\)"),
+        ({"actions": np.zeros(40, np.int64)}, r"actions .* \(40,\) \(discrete, it seems\)"),
+        ({"actions": np.array([b"left"] * 40)[:, None]}, r"actions .* are of type \|S4; numbers are needed"),
+        ({"observations/state": np.zeros((40, 4))}, r"observations in .* are a group of state"),
+        ({"rewards": np.zeros(39)}, r"cannot be used: rewards have the shape \(39,\)"),
+        ({"observations": np.full((40, 4), np.inf)}, "cannot be used: observations hold a value that is not finite"),
+        ({"observations": np.zeros((0, 4)), "actions": np.zeros((0, 2)), "terminals": np.zeros(0)}, "set is empty"),
+    ],
+)
+def test_what_is_no_rows_of_numbers_is_said(arrays: dict[str, Any], sentence: str, tmp_path: Path) -> None:
+    without = {name.split("/")[0] for name in arrays}
+    without |= {"timeouts", "infos/qpos", "infos/goal", "infos/qvel"}
+    file = d4rl_file(tmp_path / "a.hdf5", without=tuple(without))
+    with h5py.File(file, "a") as f:
+        for name, array in arrays.items():
+            f[name] = array
+    with pytest.raises(DFPlannerError, match=rf"a\.hdf5.*{sentence}|{sentence}"):
+        read_hdf5(file)
 
 
 def test_what_is_wrong_is_said(tmp_path: Path) -> None:

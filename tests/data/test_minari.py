@@ -67,44 +67,99 @@ def test_minari_itself_accepts_it() -> None:
     assert read_minari("umaze-v0").arrival is None
 
 
-def foreign(name: str, space: gym.Space[Any], observations: Any) -> None:
+def box(*shape: int, dtype: Any = np.float64) -> Any:
+    return gym.spaces.Box(0 if dtype == np.uint8 else -9, 9, shape, dtype)
+
+
+def foreign(name: str, space: gym.Space[Any], observations: Any, actions: Any = None, acts: Any = None) -> None:
     buffer = minari.data_collector.EpisodeBuffer(
         observations=observations,
-        actions=np.full((5, 2), 0.5, np.float32),  # pyright: ignore[reportArgumentType]
+        actions=np.full((5, 2), 0.5, np.float32) if actions is None else actions,  # pyright: ignore
         rewards=np.ones(5),  # pyright: ignore[reportArgumentType]
         terminations=np.zeros(5, bool),  # pyright: ignore[reportArgumentType]
         truncations=np.zeros(5, bool),  # pyright: ignore[reportArgumentType]
     )
-    box = gym.spaces.Box(-1, 1, (2,), np.float32)
-    minari.create_dataset_from_buffers(name, [buffer], action_space=box, observation_space=space)
+    acts = acts or gym.spaces.Box(-1, 1, (2,), np.float32)
+    minari.create_dataset_from_buffers(name, [buffer], action_space=acts, observation_space=space)
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
-def test_goals_in_the_observations_are_read() -> None:
-    inner: dict[str, Any] = {
-        k: gym.spaces.Box(-9, 9, (n,))
-        for k, n in (("observation", 4), ("desired_goal", 2), ("achieved_goal", 2))
+def goal_dict(sizes: dict[str, int]) -> tuple[gym.Space[Any], dict[str, Any]]:
+    rng = np.random.default_rng(0)
+    return gym.spaces.Dict({k: box(n) for k, n in sizes.items()}), {
+        k: rng.uniform(-9, 9, (6, n)) for k, n in sizes.items()
     }
-    seen = {k: np.arange(6 * s.shape[0], dtype=np.float32).reshape(6, -1) for k, s in inner.items()}
-    foreign("D4RL/pointmaze/umaze-v2", gym.spaces.Dict(inner), seen)
-    read = load_episodes("D4RL/pointmaze/umaze-v2")
-    np.testing.assert_array_equal(read.observations, seen["observation"][:5])
-    np.testing.assert_array_equal(read.goals, seen["desired_goal"][:5])
-    assert read.arrival is None and read.meta["env"] == "D4RL/pointmaze/umaze-v2"
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_what_cannot_be_read_is_said() -> None:
-    foreign("counts-v0", gym.spaces.Discrete(9), np.arange(6))
-    with pytest.raises(
-        DFPlannerError, match=r"observations of counts-v0 are Discrete\(9\); a flat Box is needed"
-    ):
-        read_minari("counts-v0")
+@pytest.mark.parametrize("pos", [(0, 1), (3, 1)])
+def test_goals_in_the_observations_are_read(pos: tuple[int, int]) -> None:
+    space, seen = goal_dict({"observation": 4, "desired_goal": 2, "achieved_goal": 2})
+    seen["achieved_goal"] = seen["observation"][:, list(pos)]
+    foreign("D4RL/pointmaze/umaze-v2", space, seen)
+    read = load_episodes("D4RL/pointmaze/umaze-v2")
+    np.testing.assert_array_equal(read.observations, seen["observation"][:5].astype(np.float32))
+    np.testing.assert_array_equal(read.goals, seen["desired_goal"][:5].astype(np.float32))
+    assert read.arrival is None and read.meta["env"] == "D4RL/pointmaze/umaze-v2"
+    assert tuple(read.meta.get("pos", (0, 1))) == pos
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_an_achieved_goal_that_is_no_part_of_the_observation_is_put_in_front() -> None:
+    space, seen = goal_dict({"observation": 4, "desired_goal": 3, "achieved_goal": 3})
+    foreign("fetch-v0", space, seen)
+    read = load_episodes("fetch-v0")
+    both = np.concatenate([seen["achieved_goal"], seen["observation"]], axis=1)[:5]
+    np.testing.assert_array_equal(read.observations, both.astype(np.float32))
+    assert read.meta["pos"] == [0, 1, 2] and read.goals.shape == (5, 3)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_boxes_of_any_shape_are_read_as_rows_of_numbers() -> None:
+    seen = np.arange(36.0).reshape(6, 2, 3) / 9
+    foreign("grid-v0", box(2, 3), seen, np.full(5, 0.5, np.float32), gym.spaces.Box(-1, 1, (), np.float32))
+    read = load_episodes("grid-v0")
+    np.testing.assert_array_equal(read.observations, seen[:5].reshape(5, 6).astype(np.float32))
+    assert read.actions.shape == (5, 1) and np.isnan(read.goals).all()
+
+
+NESTED = gym.spaces.Dict({"observation": gym.spaces.Dict({"arm": box(2)}), "desired_goal": box(2)})
+UNREADABLE: dict[str, tuple[gym.Space[Any], Any, str]] = {
+    "counts-v0": (
+        gym.spaces.Discrete(9),
+        np.arange(6),
+        r"observations of counts-v0 are Discrete\(9\); a Box of numbers",
+    ),
+    "pixels-v0": (box(8, 8, 3, dtype=np.uint8), np.zeros((6, 8, 8, 3), np.uint8), r"pixels-v0 are images \(8, 8, 3\)"),
+    "keys-v0": (gym.spaces.Dict({"arm": box(2)}), {"arm": np.zeros((6, 2))}, "keys-v0 are a Dict of arm; a Box"),
+    "nested-v0": (
+        NESTED,
+        {"observation": {"arm": np.zeros((6, 2))}, "desired_goal": np.zeros((6, 2))},
+        r"observation in observations of nested-v0 are Dict\('arm'",
+    ),
+    "nan-v0": (box(2), np.full((6, 2), np.nan), "nan-v0 cannot be used: observations hold a value that is not finite"),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_what_cannot_be_read_is_said(name: str) -> None:
+    space, seen, sentence = UNREADABLE[name]
+    foreign(name, space, seen)
+    with pytest.raises(DFPlannerError, match=sentence):
+        read_minari(name)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_discrete_actions_are_said() -> None:
+    foreign("buttons-v0", box(2), np.zeros((6, 2)), np.arange(5), gym.spaces.Discrete(5))
+    with pytest.raises(DFPlannerError, match=r"actions of buttons-v0 are Discrete\(5\)"):
+        read_minari("buttons-v0")
+
+
+def test_what_is_not_there_is_said() -> None:
     with pytest.raises(DFPlannerError, match="no Minari data set 'nothing-v0'"):
         read_minari("nothing-v0")
-    with pytest.raises(
-        DFPlannerError, match="'nothing-v0' is no file, no folder and nothing in D4RL's cache"
-    ):
+    with pytest.raises(DFPlannerError, match="'nothing-v0' is no file, no folder and nothing in D4RL's cache"):
         load_episodes("nothing-v0")
 
 
