@@ -105,14 +105,13 @@ def test_goals_that_move_on_are_followed() -> None:
     pytest.importorskip("gymnasium_robotics", reason="needs gymnasium-robotics")
     env, policy = make("PointMaze_UMaze-v3", reset_target=True), policy_for("PointMaze_UMaze-v3")
     obs, _ = env.reset(seed=2)
-    state, arrived = None, 0.0
+    state, arrived, goals = None, 0.0, []
     for _ in range(300):
-        goal = obs["desired_goal"]
         action, state = policy.predict(obs, state, deterministic=True)
+        goals.append(state.goal[0])
         obs, reward, *_ = env.step(action)
-        assert bool(reward) == (not np.array_equal(goal, obs["desired_goal"]))
         arrived += float(reward)
-    assert arrived >= 2
+    assert arrived >= 2 and len(np.unique(goals, axis=0)) >= arrived
 
 
 def test_ogbench_takes_any_checkpoint_of_its_shapes() -> None:
