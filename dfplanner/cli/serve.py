@@ -17,7 +17,7 @@ class Serve:
     """Serve a checkpoint's plans to robots and simulations: openpi's WebSocket wire, GET /healthz, GET /metrics."""
 
     checkpoint: Name
-    """A bundled model's name (see dfplanner checkpoints), a file, a run's folder, or a hub id; with onnx a file."""
+    """A bundled model's name (see dfplanner checkpoints), a file, a run's folder, or a hub id; for onnx a file."""
     host: str = "127.0.0.1"
     """Address to listen at. There is no password: whoever reaches it can ask for plans."""
     port: int = 8000
@@ -27,7 +27,7 @@ class Serve:
     device: str = "cpu"
     """cpu, cuda, cuda:1 ... for torch."""
     threads: int = 1
-    """Threads torch takes."""
+    """Threads the runtime takes."""
     seed: int | None = None
     """Of the planner's noise; by default new ones each time."""
     horizon: int = 4
@@ -75,7 +75,7 @@ def run(args: Sequence[str]) -> None:
     config = ServeConfig(**{f.name: getattr(a, f.name) for f in fields(ServeConfig)})
     settings = PlannerSettings(**{f.name: getattr(a, f.name) for f in fields(PlannerSettings) if hasattr(a, f.name)})
     device = use_device(a.device, a.threads) if a.runtime == "torch" else a.device
-    engine = make_planner(a.checkpoint, a.runtime, settings=settings, device=device)
+    engine = make_planner(a.checkpoint, a.runtime, settings=settings, device=device, threads=a.threads)
 
     def ready(server: PlanServer) -> None:
         print(f"listening on {server.url}", flush=True)

@@ -73,17 +73,20 @@ def make_planner(
     *,
     settings: PlannerSettings | None = None,
     device: str = "cpu",
+    threads: int = 1,
 ) -> Engine:
     """An engine for a checkpoint: a name, file or hub id for torch, a file of ``dfplanner export`` for onnx.
 
-    Imports only what that runtime needs. Raises DFPlannerError if it cannot be had.
+    threads: ONNX Runtime's; torch's belong to the process. Imports only what that runtime needs.
+    Raises DFPlannerError if it cannot be had.
     """
-    settings = settings or SERVED
+    settings, name = settings or SERVED, str(checkpoint)
     if runtime == "onnx":
         from dfplanner.runtime import load_planner
 
-        planner = load_planner(checkpoint, settings)
-        return Engine(planner, goal_alone, np.random.default_rng, str(checkpoint), "onnx", options=GOAL_ALONE)
+        light = load_planner(checkpoint, settings, threads)
+        noise: Callable[[int], Any] = np.random.default_rng
+        return Engine(light, goal_alone, noise, name, runtime, _env(light.checkpoint.facts), GOAL_ALONE)
     import torch
 
     from dfplanner.planner import Planner
@@ -93,9 +96,14 @@ def make_planner(
         cast(PlannerLike, planner),
         torch_objective,
         lambda seed: torch.Generator(device).manual_seed(seed),
-        str(checkpoint),
-        env=str(planner.checkpoint.facts.get("config", {}).get("env") or ""),
+        name,
+        runtime,
+        _env(planner.checkpoint.facts),
     )
+
+
+def _env(facts: dict[str, Any]) -> str:
+    return str(facts.get("config", {}).get("env") or "")
 
 
 def describe(engine: Engine, warm: Plan, horizon: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from dfplanner.types import Array, DFPlannerError, TokenSpec
 
 if TYPE_CHECKING:
     from dfplanner.guidance import Objective
+    from dfplanner.runtime.goals import Goal
 
 MAX_TERMS = 8
 OPTIONS = {
@@ -144,26 +145,17 @@ def torch_objective(batch: Sequence[tuple[Term, ...]], spec: TokenSpec) -> Objec
     return g.Sum(tuple(parts)) if parts else None
 
 
-GOAL_ALONE = {"reach_goal": {"goal": "the place to reach", "how": "token"}}
+GOAL_ALONE = {"reach_goal": {"goal": "the place to reach", "how": "token (by default) or last"}}
 """What can be had without gradients."""
 
 
-@dataclass(frozen=True, eq=False)
-class Goal:
-    """ReachGoal as a goal token, without torch: goal (B, g), for planners of other runtimes."""
-
-    goal: Array
-    how: str = "token"
-    level: int = 0
-
-    @property
-    def terms(self) -> tuple[tuple[float, Goal], ...]:
-        """As an objective's."""
-        return ((1.0, self),)
-
-
 def goal_alone(batch: Sequence[tuple[Term, ...]], spec: TokenSpec) -> Goal | None:
-    """The goal token of a batch; raises BadRequest if it wants what needs gradients."""
-    if any((t.name, *t.rest) != ("reach_goal", "token") for terms in batch for t in terms):
+    """The goal of a batch for a runtime without gradients; raises BadRequest if it wants what needs them."""
+    from dfplanner.runtime.goals import Goal
+
+    if any(t.name != "reach_goal" or t.rest == ("guidance",) for terms in batch for t in terms):
         raise BadRequest("this runtime has no gradients; give a `goal`, without objectives that guide")
-    return Goal(np.stack([terms[0].point for terms in batch if terms[0].point is not None])) if batch[0] else None
+    if not batch[0]:
+        return None
+    points: list[Any] = [terms[0].point for terms in batch]
+    return Goal(np.stack(points), batch[0][0].rest[0], weight=batch[0][0].weight)

@@ -105,7 +105,7 @@ def test_goals_without_torch_are_a_batch_of_goal_tokens() -> None:
     terms = [read_terms(np.array([i, 2]), None, SPEC) for i in range(3)]
     goal = goal_alone(terms, SPEC)
     assert goal is not None and goal.goal.tolist() == [[0, 2], [1, 2], [2, 2]]
-    assert goal.terms[0][1].how == "token" and goal_alone([(), ()], SPEC) is None
+    assert goal.how == "token" and goal_alone([(), ()], SPEC) is None
     for wanted in ({"name": "smooth"}, {"name": "reach_goal", "goal": [1, 2], "how": "guidance"}):
         with pytest.raises(BadRequest, match="no gradients"):
             goal_alone([read_terms(None, wanted, SPEC)], SPEC)

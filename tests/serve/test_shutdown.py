@@ -1,4 +1,4 @@
-"""Beginning and ending: what cannot be is told; requests under way are answered, everybody is told, and nothing can hold it up for ever."""
+"""Beginning and ending: requests under way are answered, everybody is told, nothing can hold it up for ever."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import urlopen
@@ -23,12 +24,15 @@ pytest.importorskip("prometheus_client", reason="the server needs prometheus_cli
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from dfplanner.checkpoint import bundled
+from dfplanner.checkpoint import Checkpoint, bundled
+from dfplanner.data.tokens import Tokenizer
+from dfplanner.models.build import ModelConfig, build_model
+from dfplanner.schedules import Schedule
 from dfplanner.serve.engine import Engine
 from dfplanner.serve.objectives import goal_alone
 from dfplanner.serve.protocol import packb, unpackb
 from dfplanner.serve.server import ServeConfig, running
-from dfplanner.types import DFPlannerError
+from dfplanner.types import DFPlannerError, TokenSpec
 
 ASK = packb({"observation": [1.0, 1.0, 0.0, 0.0], "goal": [3.0, 1.0]})
 WAIT = packb({"observation": [7.0, 0, 0, 0]})
@@ -98,12 +102,25 @@ def test_a_planner_that_hangs_holds_nobody_up_for_longer_than_was_agreed(planner
     planner.gate.set()
 
 
+MAIN = """
+import sys
+from dfplanner.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+NO_TORCH = """
+import sys
+class NoTorch:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "torch":
+            raise ImportError("torch was asked for")
+sys.meta_path.insert(0, NoTorch())
+"""
+
+
 @contextmanager
-def process(*args: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A real server and its address; whatever happens it ends."""
-    if "maze2d-umaze" not in bundled():
-        pytest.skip("the bundled weights are not here")
-    command = [sys.executable, "-m", "dfplanner", "serve", "--checkpoint", "maze2d-umaze", "--port", "0", *args]
+def process(*args: str, torch: bool = True) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A real server on a free port, and its address; whatever happens it ends."""
+    command = [sys.executable, "-c", MAIN if torch else NO_TORCH + MAIN, "serve", "--port", "0", *args]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert server.stdout is not None
     try:
@@ -115,9 +132,16 @@ def process(*args: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
         server.communicate()
 
 
+@pytest.fixture
+def umaze() -> str:
+    if "maze2d-umaze" not in bundled():
+        pytest.skip("the bundled weights are not here")
+    return "maze2d-umaze"
+
+
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_a_real_server_after_its_last_answer(sig: signal.Signals, greeted: Any) -> None:
-    with process("--window-ms", "2000") as (server, url):
+def test_a_signal_ends_a_real_server_after_its_last_answer(sig: signal.Signals, greeted: Any, umaze: str) -> None:
+    with process("--checkpoint", umaze, "--window-ms", "2000") as (server, url):
         one, other = greeted(url), greeted(url)  # two could ask, so that the request of one waits for the window's end
         one.send(ASK)
         time.sleep(0.5)
@@ -128,6 +152,38 @@ def test_a_signal_ends_a_real_server_after_its_last_answer(sig: signal.Signals, 
         reply = unpackb(frame)
         assert reply["actions"].shape == (20, 2) and np.isfinite(reply["actions"]).all()
         assert code_of(one) == 1001
+        out, err = server.communicate(timeout=60)
+        assert (server.returncode, out, err) == (0, "", "")
+
+
+def test_an_exported_file_is_served_without_torch(tmp_path: Path, greeted: Any) -> None:
+    pytest.importorskip("onnx", reason="an export needs onnx")
+    pytest.importorskip("onnxruntime", reason="an export needs onnxruntime")
+    from dfplanner.export import export_onnx
+
+    spec, rng = TokenSpec(obs_dim=4, act_dim=2, chunk=5, act_code=3, horizon=5, dt_s=0.1), np.random.default_rng(0)
+    seen, done = (rng.normal(size=shape).astype(np.float32) for shape in ((60, 4), (60, 5, 2)))
+    config = ModelConfig(width=16, layers=1, heads=2, ff=16)
+    model = build_model(config, spec, 1000)
+    checkpoint = Checkpoint(spec, Schedule(), "v", config, model, Tokenizer.fit(spec, seen, done))
+    file = export_onnx(checkpoint, tmp_path / "tiny.onnx", "torchscript")
+    with process("--checkpoint", str(file), "--runtime", "onnx", torch=False) as (server, url):
+        with connect(url, compression=None) as ws:
+            greeting = ws.recv(60)
+            assert isinstance(greeting, bytes)
+            metadata = unpackb(greeting)
+            assert metadata["runtime"] == "onnx" and list(metadata["objectives"]) == ["reach_goal"]
+        replies = []
+        for _ in range(2):
+            ws = greeted(url)
+            ws.send(packb({"observation": np.ones(4), "goal": [1.0, 2.0], "seed": 1}))
+            replies.append(ws.recv(60))
+            assert isinstance(replies[-1], bytes)
+        first, second = (unpackb(r) for r in replies)
+        assert first["actions"].shape == (10, 2) and (first["actions"] == second["actions"]).all()
+        ws.send(packb({"observation": np.ones(4), "objective": {"name": "smooth"}}))
+        assert "no gradients" in str(ws.recv(60))
+        server.send_signal(signal.SIGTERM)
         out, err = server.communicate(timeout=60)
         assert (server.returncode, out, err) == (0, "", "")
 
