@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -18,8 +19,9 @@ from openpi_client.action_chunk_broker import ActionChunkBroker
 from openpi_client.websocket_client_policy import WebsocketClientPolicy
 from websockets.exceptions import ConnectionClosed
 
+from dfplanner.checkpoint import bundled
 from dfplanner.planner import Planner
-from dfplanner.serve.engine import Engine, PlannerLike
+from dfplanner.serve.engine import Engine, PlannerLike, make_planner
 from dfplanner.serve.objectives import torch_objective
 from dfplanner.serve.server import running
 from dfplanner.settings import PlannerSettings
@@ -69,3 +71,15 @@ def test_the_clients_own_words_for_an_error() -> None:
         with pytest.raises(ConnectionClosed) as e:
             policy.infer({"observation": WORLD.position(0)})
         assert e.value.rcvd is not None and e.value.rcvd.code == 1011
+
+
+def test_the_page_about_the_server_holds(capsys: pytest.CaptureFixture[str]) -> None:
+    if "maze2d-umaze" not in bundled():
+        pytest.skip("the bundled weights are not here")
+    text = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
+    code = text.split("```python\n")[1].split("```")[0]
+    with running(make_planner("maze2d-umaze")) as server:
+        names: dict[str, Any] = {}
+        exec(code.replace("8000", str(server.port)), names)
+        names["policy"]._ws.close()
+    assert "'dt_s': 0.01" in (said := capsys.readouterr().out) and said.endswith("(20, 2)\n(2,)\n")
