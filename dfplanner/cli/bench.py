@@ -51,8 +51,8 @@ class Bench:
 
 def run(args: Sequence[str]) -> None:
     """Run it all, and say where things are."""
-    if args and args[0] == "serve":
-        importlib.import_module("dfplanner.cli.bench_serve").run(args[1:])
+    if args and args[0] in ("serve", "runtimes"):
+        importlib.import_module(f"dfplanner.cli.bench_{args[0]}").run(args[1:])
         return
     a = parse(Bench, "bench", args)
     if not a.env:

@@ -34,11 +34,12 @@ class Codec:
     def encode_actions(self, actions: Array) -> Array:
         """Chunks (..., chunk, act_dim) to codes (..., act_code)."""
         flat = actions.reshape(*actions.shape[:-2], -1)
-        return (flat - self.act_mean) @ self.act_basis.T / self.act_scale
+        code = (flat - self.act_mean) @ self.act_basis.T
+        return np.divide(code, self.act_scale, dtype=np.float32)
 
     def decode_actions(self, code: Array) -> Array:
         """Codes (..., act_code) to chunks (..., chunk, act_dim)."""
-        flat = (code * self.act_scale) @ self.act_basis + self.act_mean
+        flat: Array = (code * self.act_scale) @ self.act_basis + self.act_mean
         return flat.reshape(*flat.shape[:-1], self.spec.chunk, self.spec.act_dim)
 
     def goal_token(self, goal: Array, pace: Array | None = None) -> Array:

@@ -74,5 +74,5 @@ def goals_of(objective: Any, s: PlannerSettings) -> tuple[Goal, ...]:
         if how not in ("token", "last", "guidance"):
             raise DFPlannerError(f"a goal can be told by 'token' or 'last', not by {how!r}")
         pos, soft = getattr(term, "pos", None), getattr(term, "soft", 0.05)
-        found.append(Goal(term.goal, how, getattr(term, "level", 0), pos, soft, weight))
+        found.append(Goal(term.goal, how, getattr(term, "level", 0), pos, soft, weight * getattr(term, "weight", 1.0)))
     return tuple(found)

@@ -136,9 +136,9 @@ def rest(c: OnnxCheckpoint, previous: Plan, elapsed: Elapsed, tokens: int) -> tu
     fits = int((where <= old.shape[1] - 1).all(0).sum())
     where = where[:, :fits]
     lo = np.minimum(np.floor(where).astype(np.int64), max(0, old.shape[1] - 2))
-    f = (where - lo).astype(np.float32)[..., None]
-    rows = np.arange(len(old))[:, None]
-    return (1 - f) * old[rows, lo] + f * old[rows, np.minimum(lo + 1, old.shape[1] - 1)], fits
+    f, rows = (where - lo).astype(np.float32)[..., None], np.arange(len(old))[:, None]
+    body = (1 - f) * old[rows, lo] + f * old[rows, np.minimum(lo + 1, old.shape[1] - 1)]
+    return body.astype(np.float32), fits
 
 
 def committed_actions(previous: Plan, elapsed: Elapsed, n: int) -> Array:

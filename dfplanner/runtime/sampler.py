@@ -41,11 +41,12 @@ def noise_from(generator: Any) -> Noise:
 def to_x0_eps(pred: Array, x: Array, alpha: Array, sigma: Array, kind: str) -> tuple[Array, Array]:
     """The clean sample and the noise that a model's output stands for, all shaped like x."""
     if kind == "v":
-        return alpha * x - sigma * pred, sigma * x + alpha * pred
-    if kind == "eps":
-        return (x - sigma * pred) / np.maximum(alpha, np.float32(1e-3)), pred
-    eps = (x - alpha * pred) / np.maximum(sigma, np.float32(1e-12))
-    return pred, np.where(sigma > 0, eps, np.float32(0))
+        x0, eps = alpha * x - sigma * pred, sigma * x + alpha * pred
+    elif kind == "eps":
+        x0, eps = (x - sigma * pred) / alpha.clip(1e-3), pred
+    else:
+        x0, eps = pred, np.where(sigma > 0, (x - alpha * pred) / sigma.clip(1e-12), 0)
+    return x0.astype(np.float32), eps.astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -81,17 +82,16 @@ class OnnxSampler:
         noise: Noise,
     ) -> Array:
         """Moves x (B, T, C) from levels ``now`` (T, P) to ``then``; what does not change level stays as it is."""
-        parts, tiny = self.checkpoint.tokenizer.part_of, np.float32(1e-12)
+        parts = self.checkpoint.tokenizer.part_of
         k, k2 = now[:, parts], then[:, parts]
         a2, s2 = self.checkpoint.schedule.rates(k2)
         if eta > 0:
             a, s = self.checkpoint.schedule.rates(k)
-            shrink = np.sqrt(np.maximum(1 - (a / np.maximum(a2, tiny)) ** 2, 0))
-            spread = np.float32(eta) * (s2 / np.maximum(s, tiny)) * shrink
-            new = a2 * x0 + np.sqrt(np.maximum(s2**2 - spread**2, 0)) * eps + spread * noise(x.shape)
+            spread = eta * (s2 / s.clip(1e-12)) * np.sqrt((1 - (a / a2.clip(1e-12)) ** 2).clip(0))
+            new = a2 * x0 + np.sqrt((s2**2 - spread**2).clip(0)) * eps + spread * noise(x.shape)
         else:
             new = a2 * x0 + s2 * eps
-        return np.where(k == k2, x, new)
+        return np.where(k == k2, x, new).astype(np.float32)
 
     def __call__(
         self, x: Array, matrix: Matrix, *, eta: float, noise: Noise, trace: Trace | None = None
