@@ -154,7 +154,7 @@ class Load:
 
 def metric(page: str, name: str) -> float:
     """The sum over the labels of a metric on a page in Prometheus' text format; 0 if there is none."""
-    return sum(float(value) for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", page, re.MULTILINE))
+    return sum(float(value) for value in re.findall(rf"^{re.escape(name)}(?:{{.*}})? (\S+)$", page, re.MULTILINE))
 
 
 def load(url: str, questions: Questions, clients: int) -> Load:
@@ -314,6 +314,6 @@ def run_bench(
 
 
 def _questions(url: str, n: int, seed: int) -> Questions:
-    with PlannerClient(url, connect_timeout_s=30) as client:
+    with PlannerClient(url, connect_timeout_s=30, max_wait_s=0) as client:
         env = str(client.metadata.get("env", ""))
     return Questions.draw(maze_of(env)[0], n, np.random.default_rng(seed))

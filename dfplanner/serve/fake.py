@@ -1,17 +1,26 @@
-"""A planner's server that is a fake: it follows a script, so that whoever depends on the real one can be tested."""
+"""Servers to test against: one that follows a script, and the real one around a planner whose plans are known.
+
+The second as a process: ``python -m dfplanner.serve.fake '{"port": 0}'``.
+"""
 
 from __future__ import annotations
 
+import json
 import socket
+import sys
 import threading
 from collections.abc import Callable
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import Server, ServerConnection, serve
 
 from dfplanner.serve.protocol import BUSY, CLOSE_BUSY, CLOSE_ERROR, packb, unpackb
+
+if TYPE_CHECKING:
+    from dfplanner.serve.engine import Engine, PlannerLike
+    from dfplanner.serve.server import PlanServer
 
 Step = Callable[[ServerConnection, dict[str, Any]], None]
 """What it does with a request."""
@@ -96,3 +105,32 @@ class FakeServer:
                 (self.script.pop(0) if self.script else answer)(connection, request)
         except (ConnectionClosed, OSError):
             pass
+
+
+def circle_engine() -> Engine:
+    """The real planner in the world of ``dfplanner.testing.Circle``, whose plans are known exactly; needs torch."""
+    import torch
+
+    from dfplanner.planner import Planner
+    from dfplanner.serve.engine import Engine
+    from dfplanner.serve.objectives import torch_objective
+    from dfplanner.settings import PlannerSettings
+    from dfplanner.testing import Circle
+
+    torch.set_num_threads(1)
+    planner = Planner(Circle().checkpoint(), PlannerSettings(action_chunks=2))
+    return Engine(cast("PlannerLike", planner), torch_objective, lambda seed: torch.Generator().manual_seed(seed))
+
+
+def main(options: str) -> None:
+    """Serves it in this process; options: a JSON object of ServeConfig's fields."""
+    from dfplanner.serve.server import ServeConfig, serve_forever
+
+    def ready(server: PlanServer) -> None:
+        print(f"listening on {server.url}", flush=True)
+
+    serve_forever(circle_engine(), ServeConfig(**json.loads(options)), ready)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
