@@ -72,7 +72,7 @@ def time_runtimes(
     compiled: bool = True,
     say: Callable[[str], Any] = print,
 ) -> list[Timing]:
-    """The runtimes' times for each checkpoint, settings and batch; one thread each, ``plans`` plans after two unmeasured.
+    """The runtimes' times for each checkpoint, settings and batch, on one thread: ``plans`` plans, after two unmeasured.
 
     What is skipped is said, with its reason. Raises DFPlannerError if a checkpoint or a number cannot be.
     """
@@ -122,10 +122,8 @@ def _time(
             ms[runtime].append(1e3 * (time.perf_counter() - began))
         for runtime, plan in made.items():
             off[runtime] = max(off[runtime], float(np.abs((plan.states - made["torch eager"].states) / std).max()))
-    quantiles = {r: np.percentile(t[2:], [50, 99]) for r, t in ms.items()}
-    return [
-        Timing(name, label, batch, r, planners[r].calls, *map(float, quantiles[r]), off[r]) for r in planners
-    ]  # fmt: skip
+    at = {r: [float(q) for q in np.percentile(t[2:], [50, 99])] for r, t in ms.items()}
+    return [Timing(name, label, batch, r, planners[r].calls, at[r][0], at[r][1], off[r]) for r in planners]
 
 
 def table(timings: Sequence[Timing]) -> str:

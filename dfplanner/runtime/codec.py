@@ -39,7 +39,7 @@ class Codec:
 
     def decode_actions(self, code: Array) -> Array:
         """Codes (..., act_code) to chunks (..., chunk, act_dim)."""
-        flat: Array = (code * self.act_scale) @ self.act_basis + self.act_mean
+        flat = np.add((code * self.act_scale) @ self.act_basis, self.act_mean, dtype=np.float32)
         return flat.reshape(*flat.shape[:-1], self.spec.chunk, self.spec.act_dim)
 
     def goal_token(self, goal: Array, pace: Array | None = None) -> Array:
