@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -100,6 +101,19 @@ def test_a_planner_that_hangs_holds_nobody_up_for_longer_than_was_agreed(planner
             while True:
                 assert isinstance(ws.recv(60), str)
     planner.gate.set()
+
+
+def test_a_client_that_is_frozen_is_dropped(planner: Any) -> None:
+    hello = "GET / HTTP/1.1\r\nHost: here\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    hello += "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    with running(engine(planner), ServeConfig(port=0, ping_s=0.2)) as server, socket.socket() as frozen:
+        frozen.settimeout(60)
+        frozen.connect(("127.0.0.1", server.port))
+        frozen.sendall(hello.encode())
+        received = b""
+        while chunk := frozen.recv(1 << 16):  # it never answers a ping
+            received += chunk
+    assert received.startswith(b"HTTP/1.1 101") and b"ping timeout" in received
 
 
 MAIN = """
