@@ -80,9 +80,9 @@ class ArmSim:
         high, low = limits.upper - END_RAD - self.reference, self.reference - limits.lower - END_RAD
 
         def fastest(room: Floats, now: Floats) -> Floats:
-            # The v after which, having gone (now + v) dt / 2, braking at ``brake`` still ends within the room.
-            half = brake * DT_S / 2
-            return np.sqrt(np.maximum(half**2 + 2 * brake * (room - now * DT_S / 2), 0.0)) - half
+            # Braking at ``brake`` ends within the room; the last of it is closed exponentially, lest it oscillate.
+            soft = 2 * brake * DT_S
+            return np.sqrt(np.maximum(soft**2 + 2 * brake * (room - now * DT_S / 2), 0.0)) - soft
 
         v = np.clip(wanted, np.maximum(-top, -fastest(low, -self.speed)), np.minimum(top, fastest(high, self.speed)))
         return np.clip(v, self.speed - brake * DT_S, self.speed + brake * DT_S)
