@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +14,16 @@ from dfplanner_envs.arm.limits import Floats
 from dfplanner_envs.arm.roadmap import reach_roadmap
 from dfplanner_envs.arm.script import script
 from dfplanner_envs.arm.sim import DT_S, ArmSim
-from dfplanner_envs.arm.task import ReachTask, at_goal, reach_task
+from dfplanner_envs.arm.task import INSET, ReachTask, at_goal, reach_task
 
 ENV = "arm-reach"
 TAIL = 20
 """Steps stored after arrival; the arm then rests at the goal."""
 LANES = 64
+MOVING, KEEP = 0.7, 0.5
+"""Share of episodes that begin in motion, and of these that keep the goal they were on the way to."""
+THROWN_RAD, THROWN_SPEED = 0.15, 0.25
+"""Deviations, in rad and rad/s on each joint, of what throws these off their way, at most."""
 ROUND = 256
 """Episodes planned at a time; they are then run in lanes with others as long."""
 
@@ -28,7 +32,9 @@ def collect_arm(steps: int, seed: int, progress: Callable[[int], Any] | None = N
     """Whole episodes of the script that hold at least ``steps`` steps, from random tasks, each then holding its goal.
 
     Observations (N, 17): hand x, y, z in metres, 7 joint positions, 7 velocities; actions (N, 7): velocities as a
-    share of the joints' limits; goals (N, 3) for the hand. Rewards are 1 where the hand is at the goal and slow.
+    share of the joints' limits; goals (N, 3) for the hand. Rewards are 1 where the hand is at the goal and slow;
+    ``arrival`` is the step from which on it stays so. Most episodes begin in motion, off their way or with another
+    goal than that way's: without these, what imitates the data copies the velocity it sees, and never comes back.
     Stored is only what was simulated without a contact, a limit exceeded or a command clamped, and reached its goal.
     The same arguments give the same bytes, whatever the number of ``threads``. Raises DFPlannerError on fewer than
     1 step.
@@ -69,33 +75,59 @@ def collect_arm(steps: int, seed: int, progress: Callable[[int], Any] | None = N
     )
 
 
+class _Planned(NamedTuple):
+    """An episode to be run: where it starts and how fast, its goal, and the script's velocities (T, J)."""
+
+    start: Floats
+    moving: Floats
+    goal: Floats
+    command: Floats
+
+
 def _round(task: ReachTask, simulation: ArmSim, rng: np.random.Generator) -> list[tuple[NDArray, int]]:
     """The good ones of ROUND episodes, in the order they were drawn."""
-    starts, goals, commands = _planned(task, ROUND, rng)
-    order = np.argsort([len(c) for c in commands], kind="stable")
+    planned = _planned(task, ROUND, rng)
+    order = np.argsort([len(p.command) for p in planned], kind="stable")
     found: dict[int, tuple[NDArray, int]] = {}
     for ids in order.reshape(-1, LANES):
-        done = _executed(simulation, starts[ids], goals[ids], [commands[i] for i in ids])
+        done = _executed(simulation, [planned[i] for i in ids])
         found |= {int(i): episode for i, episode in zip(ids, done, strict=True) if episode is not None}
     return [found[i] for i in sorted(found)]
 
 
-def _planned(task: ReachTask, n: int, rng: np.random.Generator) -> tuple[Floats, Floats, list[Floats]]:
-    """Starts (n, J), goals (n, 3) and the script's velocities (T, J) for n tasks that it can do."""
-    starts, goals, commands = [], [], []
-    while len(commands) < n:
-        for start, goal, end in zip(*task.draw(n, rng), strict=True):
-            if (command := script(reach_roadmap(), start, end)) is not None:
-                starts.append(start)
-                goals.append(goal)
-                commands.append(command)
-    return np.array(starts[:n]), np.array(goals[:n]), commands[:n]
+def _planned(task: ReachTask, n: int, rng: np.random.Generator) -> list[_Planned]:
+    """n episodes that the script can do: some from rest, the others taken up on the way and thrown off it."""
+    planned: list[_Planned] = []
+    while len(planned) < n:
+        starts, goals, ends = task.draw(n, rng)
+        for i, start in enumerate(starts):
+            way = script(reach_roadmap(), start, ends[i])
+            if way is None:
+                continue
+            planned.append(_Planned(start, np.zeros_like(start), goals[i], way))
+            if rng.random() < MOVING:
+                q, qd = _thrown_off(task, start, way, rng)
+                to = i if rng.random() < KEEP else int(rng.integers(n))
+                if task.rounded.free(q) and (way := script(reach_roadmap(), q, ends[to], qd)) is not None:
+                    planned[-1] = _Planned(q, qd, goals[to], way)
+    return planned[:n]
 
 
-def _executed(
-    simulation: ArmSim, starts: Floats, goals: Floats, commands: list[Floats]
-) -> list[tuple[NDArray, int] | None]:
+def _thrown_off(task: ReachTask, start: Floats, way: Floats, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """Positions and velocities (J,) at a random time of the velocities ``way`` (T, J), or after, disturbed."""
+    limits = task.arm.limits
+    v = np.concatenate([np.zeros_like(way[:1]), way, np.zeros((TAIL, way.shape[1]))])
+    q = start + DT_S * np.append(np.zeros_like(v[:1]), np.cumsum((v[1:] + v[:-1]) / 2, axis=0), axis=0)
+    k, size = rng.integers(len(v)), rng.random()
+    off = size**2 * THROWN_RAD * rng.standard_normal(len(limits))
+    push = size * THROWN_SPEED * rng.standard_normal(len(limits))
+    return np.clip(q[k] + off, limits.lower + INSET / 2, limits.upper - INSET / 2), v[k] + push
+
+
+def _executed(simulation: ArmSim, planned: list[_Planned]) -> list[tuple[NDArray, int] | None]:
     """Of each episode that went well: rows (T, 7 + 3 J) of observation, action, goal, reward; its arrival's step."""
+    starts, moving, goals = (np.array(x) for x in list(zip(*planned, strict=True))[:3])
+    commands = [p.command for p in planned]
     n, limits = simulation.n, simulation.arm.limits
     most = max(len(c) for c in commands) + TAIL
     wanted = np.zeros((most, n, len(limits)))
@@ -103,7 +135,7 @@ def _executed(
         wanted[: len(command), i] = command
     # Only what the stored action says is sent.
     actions = (wanted / limits.velocity).astype(np.float32)
-    simulation.put(np.arange(n), starts)
+    simulation.put(np.arange(n), starts, moving)
     bad, log = np.zeros((most, n), bool), []
     for t in range(most):
         log.append(simulation.observation())
@@ -113,9 +145,12 @@ def _executed(
     there = at_goal(seen, goals)
     found: list[tuple[NDArray, int] | None] = []
     for i, command in enumerate(commands):
-        first, end = int(there[:, i].argmax()), len(command) + TAIL
-        good = there[first:end, i].all() and not bad[:end, i].any()
-        found.append((_rows(seen[:end, i], actions[:end, i], goals[i], there[:end, i]), first) if good else None)
+        end = len(command) + TAIL
+        away = np.flatnonzero(~there[:end, i])
+        arrival = int(away[-1]) + 1 if len(away) else 0
+        good = arrival < end - TAIL // 2 and not bad[:end, i].any()
+        rows = _rows(seen[:end, i], actions[:end, i], goals[i], there[:end, i])
+        found.append((rows, arrival) if good else None)
     return found
 
 

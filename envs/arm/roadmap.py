@@ -6,6 +6,7 @@ Source: Kavraki et al. 1996, "Probabilistic roadmaps for path planning in high-d
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from dfplanner_envs.arm.limits import Floats
 from dfplanner_envs.arm.task import ReachTask, reach_task
 
+Sees = Callable[[Floats, Floats], bool]
 NODES, NEIGHBOURS, DOORS = 300, 14, 40
 """Postures in the roadmap, edges tried from each, and nodes tried as the way in and out of it."""
 
@@ -62,7 +64,9 @@ class Roadmap:
     def path(self, start: Floats, end: Floats) -> Floats | None:
         """Postures (K, J) from start to end, the polyline through which is free; None where none was found."""
         see = self.task.checker.segment_free
-        if see(start, end):
+        # What is nearer to something than it should be may leave, but not come nearer still.
+        leave = see if self.task.checker.free(start) else self.task.rounded.segment_free
+        if leave(start, end):
             return np.stack([start, end])
         (into, d_in), (out, d_out) = (self._doors(q) for q in (start, end))
         cost = d_in[:, None] + self._far[np.ix_(into, out)] + d_out
@@ -73,14 +77,14 @@ class Roadmap:
                 return None
             a, b = int(into[i]), int(out[j])
             if a not in open_in:
-                open_in[a] = see(start, self.nodes[a])
+                open_in[a] = leave(start, self.nodes[a])
             if open_in[a] and b not in open_out:
                 open_out[b] = see(self.nodes[b], end)
             if open_in[a] and open_out[b]:
                 way = [a]
                 while way[-1] != b:
                     way.append(int(self._after[way[-1], b]))
-                return self._shortened(np.stack([start, *self.nodes[way], end]))
+                return self._shortened(np.stack([start, *self.nodes[way], end]), leave)
         return None
 
     def _doors(self, q: Floats) -> tuple[NDArray[np.int64], Floats]:
@@ -88,7 +92,7 @@ class Roadmap:
         near = np.argsort(apart, kind="stable")[:DOORS]
         return near, apart[near]
 
-    def _shortened(self, points: Floats, step: float = 0.35) -> Floats:
+    def _shortened(self, points: Floats, leave: Sees, step: float = 0.35) -> Floats:
         """From each point straight on to the last that can be seen, points being set every ``step`` radians or so."""
         fine = [points[:1]]
         for a, b in itertools.pairwise(points):
@@ -97,8 +101,8 @@ class Roadmap:
         dense = np.concatenate(fine)
         kept, at = [0], 0
         while at < len(dense) - 1:
-            ahead = range(len(dense) - 1, at + 1, -1)
-            at = next((k for k in ahead if self.task.checker.segment_free(dense[at], dense[k])), at + 1)
+            see = self.task.checker.segment_free if at else leave
+            at = next((k for k in range(len(dense) - 1, at + 1, -1) if see(dense[at], dense[k])), at + 1)
             kept.append(at)
         return dense[kept]
 

@@ -11,13 +11,16 @@ RADII = (0.5, 0.25, 0.12)
 """Radians over which corners are rounded: the first that keeps the path free."""
 
 
-def script(roadmap: Roadmap, start: Floats, end: Floats) -> Floats | None:
-    """Joint velocities (T, J) from rest in posture ``start`` to rest in ``end``; None where no way was found."""
+def script(roadmap: Roadmap, start: Floats, end: Floats, moving: Floats | None = None) -> Floats | None:
+    """Joint velocities (T, J) from posture ``start`` to rest in ``end``; None where no way was found.
+
+    It starts at rest, or with the velocity ``moving`` (J,).
+    """
     points = roadmap.path(start, end)
     if points is None:
         return None
     for radius in RADII:
         path = rounded(points, radius)
         if len(points) == 2 or roadmap.task.rounded.path_free(path[::2]):
-            return velocities(path, DT_S)
+            return velocities(path, DT_S, moving)
     return None

@@ -66,12 +66,12 @@ class ArmSim:
         q = self.q
         return np.concatenate([self.chain.hand(q), q, self.qd], axis=1)
 
-    def put(self, ids: NDArray[np.int64], q: ArrayLike) -> None:
-        """Set arms ``ids`` at rest in postures (len(ids), J)."""
-        self.reference[ids], self.speed[ids] = q, 0.0
-        rows = self._qpos[ids]
-        rows[:, self.arm.qpos] = q
-        self._qpos[ids], self._qvel[ids], self._warm[ids] = rows, 0.0, 0.0
+    def put(self, ids: NDArray[np.int64], q: ArrayLike, qd: ArrayLike = 0.0) -> None:
+        """Set arms ``ids`` in postures (len(ids), J), at rest or with velocities (len(ids), J)."""
+        self.reference[ids], self.speed[ids] = q, qd
+        rows, rates = self._qpos[ids], self._qvel[ids]
+        rows[:, self.arm.qpos], rates[:, self.arm.dof] = q, qd
+        self._qpos[ids], self._qvel[ids], self._warm[ids] = rows, rates, 0.0
 
     def allowed(self, wanted: Floats) -> Floats:
         """The velocities (N, J) nearest to ``wanted`` that the limits allow next: speed, acceleration, braking room."""

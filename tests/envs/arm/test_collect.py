@@ -50,18 +50,24 @@ def test_the_hand_is_where_the_joints_put_it():
         np.testing.assert_allclose(row[:3], mj.site_xpos[ARM.hand], atol=1e-5)
 
 
-def test_every_episode_goes_to_its_goal_and_stays():
+def test_every_episode_comes_to_its_goal_and_stays():
     e = data()
     assert e.arrival is not None
     for rows, arrival in zip(e.slices(), e.arrival, strict=True):
-        hand, qd = e.observations[rows, :3], e.observations[rows, 10:]
-        goal = e.goals[rows]
-        assert (goal == goal[0]).all() and np.linalg.norm(hand[0] - goal[0]) >= APART - 1e-6
+        hand, qd, goal = e.observations[rows, :3], e.observations[rows, 10:], e.goals[rows]
+        assert (goal == goal[0]).all()
         there = (np.linalg.norm(hand - goal, axis=1) <= 0.02) & (np.abs(qd).max(1) <= 0.1)
-        assert not there[:arrival].any() and there[arrival:].all() and len(there) - arrival >= TAIL
+        assert there[arrival:].all() and len(there) - arrival >= TAIL // 2 and (arrival == 0 or not there[arrival - 1])
         assert np.array_equal(e.rewards[rows], there.astype(np.float32))
-        assert np.abs(qd[0]).max() < 1e-6 and np.abs(qd[-1]).max() < 1e-3 and not e.actions[rows][-5:].any()
+        assert np.abs(qd[-1]).max() < 1e-3 and not e.actions[rows][-5:].any()
         assert np.linalg.norm(hand[-1] - goal[-1]) < 5e-3
+
+
+def test_some_begin_at_rest_and_most_in_motion_off_their_way():
+    e = data()
+    speed = np.abs(e.observations[e.starts, 10:]).max(1)
+    assert 0.15 < (speed < 1e-6).mean() < 0.6
+    assert (speed > 0.2).mean() > 0.2
 
 
 def test_no_limit_is_exceeded_by_independent_differences():

@@ -131,6 +131,22 @@ def test_scripts_end_where_they_should_as_gently_as_they_should():
         assert (np.abs(np.diff(v, axis=0)) <= 1.6 * PUSH * DT_S).all()
 
 
+def test_scripts_can_be_joined_in_motion():
+    """From any velocity they go on without a jump, and end as they do from rest; along the path they keep it up."""
+    task, rng = reach_task(), np.random.default_rng(5)
+    for start, _, end in zip(*task.draw(8, rng), strict=True):
+        moving = rng.normal(0, 0.3, 7)
+        v = script(reach_roadmap(), start, end, moving)
+        assert v is not None
+        v = np.concatenate([moving[None], v])
+        np.testing.assert_allclose(start + DT_S * ((v[1:] + v[:-1]) / 2).sum(0), end, atol=2e-3)
+        assert (v[-1] == 0).all()
+        assert (np.abs(np.diff(v, axis=0)) <= 3 * PUSH * DT_S).all()
+    line = rounded(np.array([np.zeros(7), 2 * np.ones(7)]), 0.5)
+    kept = velocities(line, DT_S, np.full(7, 0.6))
+    assert kept[: len(kept) // 2].min() > 0.55 and len(kept) < len(velocities(line, DT_S))
+
+
 def test_a_straight_line_stays_straight_and_corners_are_cut():
     a, b, c = np.zeros(7), np.ones(7), np.array([2.0, 0, 0, 0, 0, 0, 0])
     line = rounded(np.stack([a, b]), 0.5)
