@@ -13,7 +13,6 @@ from dfplanner.types import DFPlannerError
 from dfplanner_envs.arm import collect, reach_arm
 from dfplanner_envs.arm.collect import TAIL, collect_arm
 from dfplanner_envs.arm.sim import DT_S
-from dfplanner_envs.arm.task import APART
 from dfplanner_envs.collect import collect_for
 
 ARM = reach_arm()
