@@ -1,0 +1,142 @@
+"""The checks of measured joints: fresh, whole, within limits, consistent, and where they were commanded to be."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dfplanner_robot.settings import JointReading, SafetySettings
+from dfplanner_robot.states import Reason
+from dfplanner_robot.trajectory import Floats
+
+if TYPE_CHECKING:
+    from dfplanner_envs.arm.limits import JointLimits
+
+WINDOW_S = 0.1
+"""Seconds over which velocities are summed and compared with the motion."""
+REACTION_S = 0.1
+"""Seconds of motion that an arm may lag behind its commands."""
+
+
+class Senses:
+    """The last readings of J joints, in the order of ``limits.names``, and what is wrong with them."""
+
+    def __init__(self, limits: JointLimits, s: SafetySettings) -> None:
+        self.limits, self.s = limits, s
+        self.forget()
+
+    def forget(self) -> None:
+        """What comes next is the first reading."""
+        self.q: Floats | None = None
+        """(J,) the last measured positions, if there are any."""
+        self.v: Floats | None = None
+        self.stamp = -np.inf
+        self.good = 0
+        """Sound readings since the last that was not."""
+        self.old = 0
+        """Readings that came after a newer one, and were left out."""
+        self._seen: deque[tuple[float, Floats, Floats]] = deque()
+        self._changed: tuple[float, Floats | None] | None = None
+        self._order: tuple[tuple[str, ...], list[int]] | None = None
+
+    def check(self, now: float, reading: JointReading | None, commanded: tuple[Floats, Floats] | None) -> tuple[Reason, str] | None:
+        """What is wrong at this tick, if anything. ``commanded``: position and velocity (J,) at this time, if any."""
+        wrong = None
+        if reading is not None and (self.q is None or reading.stamp != self.stamp):
+            if reading.stamp < self.stamp:
+                self.old += 1
+            else:
+                wrong = self._take(now, reading, commanded)
+                self.good = 0 if wrong else self.good + 1
+        if wrong is None and now - self.stamp > self.s.sensor_timeout_s:
+            self.good = 0
+            wrong = Reason.SENSOR_AGE, f"the last reading is {now - self.stamp:.3f} s old"
+        if wrong is None and commanded is not None and self.q is not None:
+            wrong = self._beside(*commanded)
+        return wrong
+
+    def _take(self, now: float, reading: JointReading, commanded: tuple[Floats, Floats] | None) -> tuple[Reason, str] | None:
+        """Adopts a reading and says what is wrong with it."""
+        read = self._arrays(reading)
+        if read is None:
+            return Reason.SENSOR_FORM, f"the reading of {list(reading.names)} is misshapen, lacks joints or is not finite"
+        if not reading.stamp <= now + self.s.sensor_ahead_s:
+            return Reason.SENSOR_AGE, f"the reading is {reading.stamp - now:.3f} s from the future"
+        q, v = read
+        before, dt = self.q, reading.stamp - self.stamp
+        if v is None:
+            v = np.zeros_like(q) if before is None else (q - before) / dt
+        self.q, self.v, self.stamp = q, v, reading.stamp
+        wrong = self._plausible(q, v, before, dt)
+        if wrong and wrong[0] is Reason.SENSOR_JUMP:
+            self._seen.clear()
+        self._seen.append((reading.stamp, q, v))
+        while self._seen and reading.stamp - self._seen[0][0] > WINDOW_S:
+            self._seen.popleft()
+        return wrong or self._consistent(reading.velocities is not None) or self._frozen(q, before, commanded)
+
+    def _arrays(self, reading: JointReading) -> tuple[Floats, Floats | None] | None:
+        """Positions and velocities in our order, or None if they cannot be had."""
+        names = tuple(reading.names)
+        if self._order is None or self._order[0] != names:
+            if len(set(names)) != len(names) or not set(self.limits.names) <= set(names):
+                return None
+            self._order = names, [names.index(name) for name in self.limits.names]
+        try:
+            q = np.asarray(reading.positions, np.float64)
+            v = None if reading.velocities is None else np.asarray(reading.velocities, np.float64)
+        except (TypeError, ValueError):
+            return None
+        if q.shape != (len(names),) or (v is not None and v.shape != q.shape):
+            return None
+        q, v = q[self._order[1]], None if v is None else v[self._order[1]]
+        finite = np.isfinite(q).all() and (v is None or np.isfinite(v).all()) and np.isfinite(reading.stamp)
+        return (q, v) if finite else None
+
+    def _plausible(self, q: Floats, v: Floats, before: Floats | None, dt: float) -> tuple[Reason, str] | None:
+        s, limits = self.s, self.limits
+        over = np.maximum(limits.lower - q, q - limits.upper)
+        if over.max() > s.sensor_over_rad:
+            return Reason.SENSOR_LIMITS, f"{limits.names[int(over.argmax())]} is {over.max():.3f} rad beyond its end"
+        if before is not None:
+            jump = np.abs(q - before) - limits.velocity * dt
+            if jump.max() > s.sensor_jump_rad:
+                return Reason.SENSOR_JUMP, f"{limits.names[int(jump.argmax())]} moved {np.abs(q - before).max():.3f} rad in {dt:.3f} s"
+        fast = np.abs(v) / limits.velocity - 1
+        if fast.max() > s.sensor_over_share:
+            return Reason.SENSOR_LIMITS, f"{limits.names[int(fast.argmax())]} has {1 + fast.max():.2f} times its velocity limit"
+        return None
+
+    def _consistent(self, measured: bool) -> tuple[Reason, str] | None:
+        """Whether the velocities of the last 0.1 s add up to the motion."""
+        if not measured or len(self._seen) < 3:
+            return None
+        t, q, v = (np.array(x) for x in zip(*self._seen, strict=True))
+        total = (np.diff(t)[:, None] * (v[:-1] + v[1:]) / 2).sum(0)
+        drift = np.abs(q[-1] - q[0] - total)
+        if drift.max() > self.s.sensor_drift_rad:
+            return Reason.SENSOR_VELOCITY, f"{self.limits.names[int(drift.argmax())]} is {drift.max():.3f} rad from the sum of its velocities"
+        return None
+
+    def _frozen(self, q: Floats, before: Floats | None, commanded: tuple[Floats, Floats] | None) -> tuple[Reason, str] | None:
+        """Whether the readings repeat while the commands move."""
+        place = None if commanded is None else commanded[0]
+        if self._changed is None or before is None or (q != before).any():
+            self._changed = self.stamp, place
+            return None
+        since, then = self._changed
+        if place is None or then is None:
+            self._changed = since, place
+            return None
+        if self.stamp - since > self.s.frozen_s and np.abs(place - then).max() > self.s.frozen_rad:
+            return Reason.SENSOR_FROZEN, f"the same positions for {self.stamp - since:.3f} s of motion"
+        return None
+
+    def _beside(self, position: Floats, velocity: Floats) -> tuple[Reason, str] | None:
+        assert self.q is not None
+        off = np.abs(self.q - position) - REACTION_S * np.abs(velocity)
+        if off.max() > self.s.tracking_rad:
+            return Reason.TRACKING, f"{self.limits.names[int(off.argmax())]} is {np.abs(self.q - position).max():.3f} rad from its command"
+        return None

@@ -1,0 +1,309 @@
+"""Joint trajectories as ros2_control's joint_trajectory_controller reads them: made, interpolated, joined, slowed.
+
+Interpolation: between points that have accelerations a quintic, with velocities alone a cubic, with positions alone a
+straight line (joint_trajectory_controller, ``interpolation_method: splines``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from dfplanner.types import DFPlannerError
+
+if TYPE_CHECKING:
+    from dfplanner_envs.arm.limits import JointLimits
+
+Floats = NDArray[np.float64]
+SAME_S = 1e-6
+"""Seconds within which two times are one."""
+
+
+@dataclass(frozen=True, eq=False)
+class JointTrajectory:
+    """What a ``trajectory_msgs/JointTrajectory`` holds, unchecked: N points of J joints.
+
+    ``times`` (N,) in seconds after ``stamp``; positions (N, J) in rad, velocities and accelerations (N, J) by seconds,
+    or None.
+    """
+
+    names: tuple[str, ...]
+    stamp: float
+    times: Floats
+    positions: Floats
+    velocities: Floats | None = None
+    accelerations: Floats | None = None
+
+    @property
+    def curve(self) -> Curve:
+        """Its interpolation, in absolute time."""
+        return Curve(self.stamp + np.asarray(self.times), self.positions, self.velocities, self.accelerations)
+
+    @property
+    def end(self) -> float:
+        """When its last point is due."""
+        return self.stamp + float(self.times[-1])
+
+
+class State(NamedTuple):
+    """Position, velocity, acceleration and jerk, each (..., J)."""
+
+    q: Floats
+    v: Floats
+    a: Floats
+    j: Floats
+
+
+class Peaks(NamedTuple):
+    """What a curve reaches at most, each (J,): its range, and the sizes of its derivatives."""
+
+    lower: Floats
+    upper: Floats
+    velocity: Floats
+    acceleration: Floats
+    jerk: Floats
+
+
+class Curve:
+    """The interpolation of N ≥ 1 points at ``times`` (N,), strictly increasing: positions (N, J) and derivatives.
+
+    Raises DFPlannerError where the shapes disagree or a time does not increase.
+    """
+
+    def __init__(
+        self,
+        times: ArrayLike,
+        positions: ArrayLike,
+        velocities: ArrayLike | None = None,
+        accelerations: ArrayLike | None = None,
+    ) -> None:
+        t, q = np.asarray(times, np.float64), np.asarray(positions, np.float64)
+        v, a = (None if x is None else np.asarray(x, np.float64) for x in (velocities, accelerations))
+        if q.ndim != 2 or t.shape != q.shape[:1] or not len(t) or any(x is not None and x.shape != q.shape for x in (v, a)):
+            raise DFPlannerError(f"{t.shape} times and {q.shape} positions came; expected N and (N, J), N at least 1")
+        if not (np.diff(t) > 0).all():
+            raise DFPlannerError("the times of a trajectory's points must increase; sort them and drop doubles")
+        self.times, self.q, self.v, self.a = t, q, v, a if v is not None else None
+        self._c = self._coefficients()
+
+    @property
+    def start(self) -> float:
+        """The time of the first point."""
+        return float(self.times[0])
+
+    @property
+    def end(self) -> float:
+        """The time of the last point."""
+        return float(self.times[-1])
+
+    def _coefficients(self) -> Floats:
+        """(N - 1, J, 6) of the powers of the time since a segment began."""
+        q, v, a = self.q, self.v, self.a
+        c = np.zeros((len(q) - 1, q.shape[1], 6))
+        h = np.diff(self.times)[:, None]
+        c[..., 0] = q[:-1]
+        step = np.diff(q, axis=0)
+        if v is None:
+            c[..., 1] = step / h
+        elif a is None:
+            c[..., 1] = v[:-1]
+            c[..., 2] = (3 * step / h - 2 * v[:-1] - v[1:]) / h
+            c[..., 3] = (v[:-1] + v[1:] - 2 * step / h) / h**2
+        else:
+            # What is left at the end of the segment when position, velocity and acceleration just went on.
+            r = step - v[:-1] * h - a[:-1] * h**2 / 2
+            s, u = (v[1:] - v[:-1] - a[:-1] * h) * h, (a[1:] - a[:-1]) * h**2 / 2
+            c[..., 1], c[..., 2] = v[:-1], a[:-1] / 2
+            c[..., 3] = (10 * r - 4 * s + u) / h**3
+            c[..., 4] = (-15 * r + 7 * s - 2 * u) / h**4
+            c[..., 5] = (6 * r - 3 * s + u) / h**5
+        return c
+
+    def at(self, t: ArrayLike) -> State:
+        """The state at times (...): before the first point and after the last it rests there."""
+        t = np.asarray(t, np.float64)
+        i = np.searchsorted(self.times, t, "right") - 1
+        last = len(self.times) - 1
+        inside = (t >= self.times[0]) & (t <= self.times[-1]) & (last > 0)
+        ahead = t > self.times[-1]
+        if not last:
+            rest = np.broadcast_to(self.q[0], (*t.shape, self.q.shape[1]))
+            return State(rest, *(np.zeros_like(rest) for _ in range(3)))
+        i = np.clip(i, 0, last - 1)
+        u = np.clip(t - self.times[i], 0.0, self.times[i + 1] - self.times[i])[..., None]
+        values = _derivatives(self._c[i], u)
+        still = ~inside[..., None]
+        q = np.where(ahead[..., None], self.q[-1], values[0])
+        return State(q, *(np.where(still, 0.0, x) for x in values[1:4]))
+
+    def ends_at_rest(self, tolerance: float = 1e-6) -> bool:
+        """Whether nothing moves at its last point."""
+        v = self.at(self.end).v
+        return bool((np.abs(v) <= tolerance).all())
+
+    def peaks(self, samples: int = 8) -> Peaks:
+        """Bounds on what it reaches anywhere, also between points: none is ever exceeded, and they are tight.
+
+        Between samples δ apart a function exceeds them by at most the size of its second derivative times δ²/8.
+        """
+        if len(self.times) == 1:
+            zero = np.zeros_like(self.q[0])
+            return Peaks(self.q[0], self.q[0], zero, zero, zero)
+        h = np.diff(self.times)[:, None]
+        u = (h * np.linspace(0, 1, samples + 1))[..., None]
+        f = np.stack(_derivatives(self._c[:, None], u))  # (6, N - 1, samples + 1, J)
+        size = np.abs(f).max(2)
+        size[4] = np.maximum(np.abs(f[4, :, 0]), np.abs(f[4, :, -1]))
+        room = (h / samples) ** 2 / 8
+        jerk = size[3] + room * size[5]
+        acceleration = size[2] + room * size[4]
+        velocity = size[1] + room * jerk
+        beyond = room * acceleration
+        return Peaks(
+            (f[0].min(1) - beyond).min(0),
+            (f[0].max(1) + beyond).max(0),
+            velocity.max(0),
+            acceleration.max(0),
+            jerk.max(0),
+        )
+
+
+def _derivatives(c: Floats, u: Floats) -> list[Floats]:
+    """The polynomials with coefficients (..., J, 6) and their five derivatives at u (..., 1)."""
+    found = []
+    for _ in range(6):
+        value = c[..., -1]
+        for k in range(c.shape[-1] - 2, -1, -1):
+            value = value * u + c[..., k]
+        found.append(np.broadcast_to(value, np.broadcast_shapes(value.shape, u.shape[:-1] + c.shape[-2:-1])))
+        c = c[..., 1:] * np.arange(1, c.shape[-1])
+    return found
+
+
+def from_actions(
+    names: Sequence[str],
+    stamp: float,
+    q: ArrayLike,
+    v: ArrayLike,
+    actions: ArrayLike,
+    velocity: ArrayLike,
+    dt_s: float,
+    acceleration: ArrayLike | None = None,
+) -> JointTrajectory:
+    """The trajectory of H actions (H, J) from positions and velocities (J,): H + 1 points, ``dt_s`` seconds apart.
+
+    An action is the velocity at the end of its step as a share of ``velocity`` (J,); within the step the velocity is
+    linear, so the points are where the arm's environment puts its reference. ``acceleration`` (J,): the one to start
+    with. Raises DFPlannerError on a wrong shape.
+    """
+    q, v, actions = (np.asarray(x, np.float64) for x in (q, v, actions))
+    joints = (len(names),)
+    if actions.ndim != 2 or actions.shape[1:] != joints or q.shape != joints or v.shape != joints or dt_s <= 0:
+        raise DFPlannerError(
+            f"actions {actions.shape} from positions {q.shape} and velocities {v.shape} came for {len(names)} joints; "
+            f"expected (H, {len(names)}), and ({len(names)},) for both"
+        )
+    speeds = np.concatenate([v[None], actions * np.asarray(velocity, np.float64)])
+    places = q + np.concatenate([np.zeros((1, *joints)), np.cumsum((speeds[:-1] + speeds[1:]) / 2 * dt_s, axis=0)])
+    made = JointTrajectory(tuple(names), stamp, dt_s * np.arange(len(speeds)), places, speeds)
+    return with_accelerations(made, acceleration)
+
+
+def from_states(
+    names: Sequence[str], stamp: float, positions: ArrayLike, velocities: ArrayLike, dt_s: float
+) -> JointTrajectory:
+    """The trajectory through planned states: positions and velocities (T, J), ``dt_s`` seconds apart."""
+    q, v = np.asarray(positions, np.float64), np.asarray(velocities, np.float64)
+    if q.ndim != 2 or q.shape != v.shape or q.shape[1] != len(names) or dt_s <= 0:
+        raise DFPlannerError(f"positions {q.shape} and velocities {v.shape} came; expected (T, {len(names)}) for both")
+    return with_accelerations(JointTrajectory(tuple(names), stamp, dt_s * np.arange(len(q)), q, v))
+
+
+def with_accelerations(trajectory: JointTrajectory, first: ArrayLike | None = None) -> JointTrajectory:
+    """The same points with accelerations, so that these do not jump: the mean of the slopes of the velocity beside.
+
+    ``first`` (J,): the acceleration of the first point. A trajectory that has accelerations, or no velocities, is
+    returned as it is.
+    """
+    v = trajectory.velocities
+    if v is None or trajectory.accelerations is not None:
+        return trajectory
+    if len(v) < 2:
+        return replace(trajectory, accelerations=np.zeros_like(v))
+    h = np.diff(trajectory.times)[:, None]
+    slope = np.diff(v, axis=0) / h
+    a = np.empty_like(v)
+    a[0] = slope[0] if first is None else first
+    a[-1] = slope[-1] if v[-1].any() else 0.0
+    a[1:-1] = (slope[:-1] * h[1:] + slope[1:] * h[:-1]) / (h[:-1] + h[1:])
+    return replace(trajectory, accelerations=a)
+
+
+def splice(old: JointTrajectory, new: JointTrajectory, at: float, blend_s: float = 0.0) -> JointTrajectory:
+    """``old`` until the absolute time ``at``, then ``new``; position, velocity and acceleration are continuous.
+
+    From the state that ``old`` has at ``at`` a quintic leads to the first point of ``new`` that is due more than
+    ``blend_s`` seconds later. Stamped as ``old``. Raises DFPlannerError where the joints differ, ``new`` has no such
+    point, lacks velocities, or ``old`` is over by then though it was still moving.
+    """
+    if old.names != new.names or new.velocities is None or old.velocities is None:
+        raise DFPlannerError(f"joints {new.names} cannot follow {old.names}; expected the same, with velocities")
+    curve, new = old.curve, with_accelerations(new)
+    if at > old.end + SAME_S and not curve.ends_at_rest():
+        raise DFPlannerError(f"the old trajectory is over at {old.end:.3f} s, still moving, and {at:.3f} s was asked")
+    due = new.stamp + np.asarray(new.times)
+    later = due > at + max(blend_s, SAME_S)
+    if not later.any():
+        raise DFPlannerError(f"the new trajectory is over at {new.end:.3f} s, before {at + blend_s:.3f} s")
+    now, before = curve.at(at), old.stamp + np.asarray(old.times) < at - SAME_S
+    old = with_accelerations(old)
+    assert old.accelerations is not None and new.accelerations is not None and new.velocities is not None
+    assert old.velocities is not None
+    return JointTrajectory(
+        old.names,
+        old.stamp,
+        np.concatenate([np.asarray(old.times)[before], [at - old.stamp], due[later] - old.stamp]),
+        np.concatenate([old.positions[before], now.q[None], new.positions[later]]),
+        np.concatenate([old.velocities[before], now.v[None], new.velocities[later]]),
+        np.concatenate([old.accelerations[before], now.a[None], new.accelerations[later]]),
+    )
+
+
+def since(trajectory: JointTrajectory, t: float) -> JointTrajectory:
+    """What is left of a trajectory at the absolute time ``t``: the segment under way and those after it."""
+    due = trajectory.stamp + np.asarray(trajectory.times)
+    i = min(max(0, int(np.searchsorted(due, t, "right")) - 1), len(due) - 1)
+    rest = {
+        name: value[i:]
+        for name in ("times", "positions", "velocities", "accelerations")
+        if (value := getattr(trajectory, name)) is not None
+    }
+    return replace(trajectory, **rest)
+
+
+def slowed(trajectory: JointTrajectory, factor: float) -> JointTrajectory:
+    """The same path, ``factor`` times as slow."""
+    v, a = trajectory.velocities, trajectory.accelerations
+    return replace(
+        trajectory,
+        times=np.asarray(trajectory.times) * factor,
+        velocities=None if v is None else v / factor,
+        accelerations=None if a is None else a / factor**2,
+    )
+
+
+def slowdown(peaks: Peaks, limits: JointLimits) -> float:
+    """How many times as slow a curve with these peaks must be for velocity, acceleration and jerk; 1 if it may go on."""
+    ratios = (peaks.velocity / limits.velocity, peaks.acceleration / limits.acceleration, peaks.jerk / limits.jerk)
+    return max(1.0, *(float(r.max()) ** (1 / n) for n, r in enumerate(ratios, 1)))
+
+
+def fitted(trajectory: JointTrajectory, limits: JointLimits) -> tuple[JointTrajectory, float]:
+    """The trajectory as slow as velocity, acceleration and jerk limits ask, everywhere, and how many times as slow."""
+    trajectory = with_accelerations(trajectory)
+    factor = slowdown(trajectory.curve.peaks(), limits)
+    return (slowed(trajectory, factor * (1 + 1e-9)), factor) if factor > 1 else (trajectory, 1.0)
