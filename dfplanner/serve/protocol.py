@@ -141,7 +141,7 @@ def _array(m: dict[Any, Any]) -> NDArray[Any]:
             f"{_brief(math.prod(shape) * dtype.itemsize)} bytes"
         )
     if dtype.kind == "b":  # other bytes than 0 and 1 would be neither True nor False
-        return np.frombuffer(data, np.uint8).reshape(shape) != 0
+        return np.not_equal(np.frombuffer(data, np.uint8).reshape(shape), 0, out=np.empty(shape, bool))
     return np.ndarray(tuple(shape), dtype, buffer=data)
 
 
