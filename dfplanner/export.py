@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
+import io
 import logging
 import tempfile
 import warnings
@@ -60,9 +61,14 @@ def export_onnx(checkpoint: Checkpoint, path: str | Path, exporter: Exporter | N
 
     def write(part: str) -> None:
         onnx.save(graph, part)
-        off = deviation(model, OnnxCheckpoint.load(part).model, checkpoint.spec, checkpoint.schedule.levels)
+        try:
+            off = deviation(model, OnnxCheckpoint.load(part).model, checkpoint.spec, checkpoint.schedule.levels)
+        except Exception as e:  # the runtime's errors share no class of their own
+            raise DFPlannerError(f"the exported graph does not run ({_line(e)}); take another exporter") from e
         if not off <= TOLERANCE:
-            raise DFPlannerError(f"the exported graph is {off:.1e} away from the model; take another exporter")
+            raise DFPlannerError(
+                f"the exported graph is {off:.1e} away from the model; check its weights, or take another exporter"
+            )
 
     atomic_write(path, write)
     return Path(path)
@@ -89,14 +95,14 @@ def metadata(checkpoint: Checkpoint) -> str:
 
 def deviation(model: nn.Module, network: Network, spec: TokenSpec, levels: int) -> float:
     """The largest difference between a model and its graph, over batches and lengths to both ends."""
-    rng, worst = np.random.default_rng(0), 0.0
+    rng, off = np.random.default_rng(0), []
     for b, t in ((1, 1), (1, spec.horizon + 1), (3, 2), (5, spec.horizon)):
         x = rng.standard_normal((b, t, spec.width), dtype=np.float32)
         k = rng.integers(0, levels + 1, (b, t, spec.parts))
         with torch.no_grad():
             expected = model(torch.from_numpy(x), torch.from_numpy(k)).numpy()
-        worst = max(worst, float(np.abs(network(x, k) - expected).max()))
-    return worst
+        off.append(np.abs(network(x, k) - expected).max())
+    return float(np.max(off))  # NaN if one is
 
 
 def _trace(model: nn.Module, spec: TokenSpec, file: Path, how: Exporter) -> None:
@@ -121,20 +127,19 @@ def _trace(model: nn.Module, spec: TokenSpec, file: Path, how: Exporter) -> None
         with _quiet():
             torch.onnx.export(model, example, str(file), opset_version=OPSET[how], **names, **more)
     except Exception as e:  # the exporters raise a zoo of errors; all mean the same to the user
-        reason = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
-        raise DFPlannerError(f"torch {torch.__version__} could not export this model by {how!r} ({reason})") from e
+        raise DFPlannerError(f"torch {torch.__version__} could not export this model by {how!r} ({_line(e)})") from e
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporters' warnings: of operators of packages that are not here, of their own age, of GRUs' batches,
-    which the comparison with the model settles.
+    """Without what the exporters say: of operators of packages that are not here, of their own age, of GRUs' batches
+    (which the comparison with the model settles), and whole graphs when they fail.
     """
     log = logging.getLogger("torch.onnx")
     before = log.level
     log.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -148,6 +153,12 @@ def _forget_sources(graph: Any) -> None:
             if hasattr(thing, "metadata_props"):
                 del thing.metadata_props[:]
                 thing.doc_string = ""
+
+
+def _line(e: Exception) -> str:
+    """An error's first line, without what the exporters draw around it."""
+    text = str(e).strip()
+    return text.splitlines()[0].strip() if text else type(e).__name__
 
 
 def _version(text: str) -> tuple[int, int]:

@@ -72,7 +72,7 @@ def time_runtimes(
     compiled: bool = True,
     say: Callable[[str], Any] = print,
 ) -> list[Timing]:
-    """The runtimes' times for each checkpoint, settings and batch, on one thread: ``plans`` plans, after two unmeasured.
+    """The runtimes' times for each checkpoint, settings and batch, on one thread: ``plans`` plans, two more unmeasured.
 
     What is skipped is said, with its reason. Raises DFPlannerError if a checkpoint or a number cannot be.
     """

@@ -14,6 +14,8 @@ from dfplanner.checkpoint import Checkpoint
 from dfplanner.cli.common import File, Name, parse, point, use_device, writable
 from dfplanner.guidance import ReachGoal
 from dfplanner.planner import Planner
+from dfplanner.runtime import load_planner
+from dfplanner.runtime.file import OnnxCheckpoint
 from dfplanner.settings import PlannerSettings
 from dfplanner.types import DFPlannerError, Plan
 from dfplanner_envs.mazes import Maze, in_wall, maze_of, nearest_cell, shortest_path
@@ -24,7 +26,7 @@ class PlanOptions:
     """Plan from a start to a goal, and draw the plan over the maze that the model was trained for."""
 
     checkpoint: Name
-    """A bundled model's name (see dfplanner checkpoints), a file, a run's folder, or a hub id."""
+    """A bundled model's name (see dfplanner checkpoints), a file, a run's folder, or a hub id; for onnx a file."""
     start: tuple[str, ...]
     """X,Y in metres; the ball is at rest there. A maze's cell (row, column) has its middle at (row-0.2, column-0.2)."""
     goal: tuple[str, ...]
@@ -45,6 +47,8 @@ class PlanOptions:
     """How the goal is told: by a token in front, by guidance alone, or by the last token."""
     guidance: float = 1.0
     """Strength of the guidance."""
+    runtime: Literal["torch", "onnx"] = "torch"
+    """onnx takes a file of dfplanner export, and follows no guidance."""
     device: str = "cpu"
     threads: int = 1
 
@@ -59,12 +63,15 @@ def run(args: Sequence[str]) -> None:
     start, goal = point(a.start, "start"), point(a.goal, "goal")
     plot = writable(a.plot and checked_path(a.plot, {".png": "a picture", ".gif": "an animation", ".mp4": "a film"}))
     device = use_device(a.device, a.threads)
-    checkpoint = Checkpoint.load(a.checkpoint, device)
-    maze = maze_for(checkpoint, a.checkpoint)
-    check_reachable(maze, start, goal)
     settings = PlannerSettings(scheme=a.scheme, scale=a.scale, steps=a.steps, horizon=a.horizon, guidance=a.guidance)
-    plan = Planner(checkpoint, settings).plan(
-        np.concatenate([start, np.zeros(checkpoint.spec.obs_dim - 2)])[None],
+    if a.runtime == "onnx":
+        planner = load_planner(a.checkpoint, settings, a.threads)
+    else:
+        planner = Planner(Checkpoint.load(a.checkpoint, device), settings)
+    maze = maze_for(planner.checkpoint, a.checkpoint)
+    check_reachable(maze, start, goal)
+    plan = planner.plan(
+        np.concatenate([start, np.zeros(planner.spec.obs_dim - 2)])[None],
         ReachGoal(goal, a.how),
         generator=torch.Generator(device).manual_seed(a.seed),
         trace=True,
@@ -74,7 +81,7 @@ def run(args: Sequence[str]) -> None:
     print(summary(plan, goal) + (f"; wrote {plot}" if plot else ""))
 
 
-def maze_for(checkpoint: Checkpoint, name: str) -> Maze:
+def maze_for(checkpoint: Checkpoint | OnnxCheckpoint, name: str) -> Maze:
     """The maze that a checkpoint was trained for; raises DFPlannerError if it was for none."""
     env = checkpoint.facts.get("config", {}).get("env")
     if checkpoint.spec.obs_dim != 4 or not env:

@@ -70,8 +70,8 @@ class OnnxPlanner:
             raise DFPlannerError(f"a plan needs a horizon of at least 2 tokens, got {horizon}")
         seen = read_history(self.checkpoint, history)
         check_previous(len(seen), previous, elapsed, committed)
-        if not 0 <= trust <= k or s.warm_level > k:
-            raise DFPlannerError(f"trust is {trust}, warm_level {s.warm_level}; expected levels of 0 (exact) to {k}")
+        if not 0 <= trust <= k:
+            raise DFPlannerError(f"trust is {trust}; expected a level of 0 (exact) to {k}")
         many = np.tile(seen, (s.candidates, 1, 1))
         r = new_request(self.checkpoint, many, goals, min(horizon, self.spec.horizon), trust, s, noise)
         if previous is not None:

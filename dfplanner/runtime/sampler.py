@@ -31,7 +31,7 @@ def noise_from(generator: Any) -> Noise:
     if type(generator).__module__.split(".")[0] == "torch":
         import torch  # whoever has its generator has torch
 
-        return lambda shape: torch.randn(shape, generator=generator).numpy()
+        return lambda shape: torch.randn(shape, generator=generator, device=generator.device).cpu().numpy()
     raise DFPlannerError(
         f"the generator is a {type(generator).__name__}; give a np.random.Generator, a torch.Generator, or a function "
         "from a shape to noise"
