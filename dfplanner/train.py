@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import math
 import os
 import time
@@ -19,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from dfplanner.checkpoint import Checkpoint, load_tensors, save_tensors
+from dfplanner.checkpoint import Checkpoint, save_tensors
 from dfplanner.data.episodes import Episodes
 from dfplanner.data.pace import fit_pace
 from dfplanner.data.tokens import Tokenizer
@@ -29,7 +28,7 @@ from dfplanner.models.build import ModelConfig, build_model
 from dfplanner.models.inverse import InverseDynamics, fit_inverse
 from dfplanner.optim import build_optimizers, ema_update, lr_factor
 from dfplanner.schedules import Kind, Prediction, Schedule, Weighting, loss_factor, target
-from dfplanner.trainlog import Log, StopSignal
+from dfplanner.trainlog import Log, StopSignal, read_state
 from dfplanner.types import DFPlannerError, TokenSpec
 
 
@@ -200,7 +199,9 @@ def _begin_with(given: Checkpoint, model: nn.Module, spec: TokenSpec, config: Tr
         raise DFPlannerError(
             f"{config.init} knows {given.spec.horizon} tokens, this run has {spec.horizon}; take fewer"
         )
-    model.load_state_dict(given.model.state_dict())
+    state = given.model.state_dict()
+    state["embed.place"] = state["embed.place"][: spec.horizon + 1]
+    model.load_state_dict(state)
     return given.tokenizer
 
 
@@ -329,24 +330,3 @@ def train(
     if rank == 0 and run.best is None:
         checkpoint().save(best_file)
     return Checkpoint.load(best_file, device) if rank == 0 else checkpoint()
-
-
-def read_state(config: TrainConfig, out: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """The tensors and header a run left in ``out``; None: killed before the first save, so that it begins again.
-
-    Raises DFPlannerError on a damaged file and on another configuration's.
-    """
-    if not (out / "state.safetensors").is_file():
-        return None
-    tensors, header = load_tensors(out / "state.safetensors")
-    then, now = header.get("config", {}), json.loads(json.dumps(asdict(config)))
-    then.setdefault("init", "")
-    changed = [k for k in now if then.get(k) != now[k] and k not in ("eval_every", "save_every")]
-    if now["steps"] > then.get("steps", math.inf):
-        changed.remove("steps")  # a run may be lengthened: the learning rate is that of the longer one from here on
-    if changed:
-        raise DFPlannerError(
-            f"{out}/state.safetensors was trained with another {', '.join(changed)}; "
-            "resume with the same configuration, or choose another --out"
-        )
-    return tensors, header

@@ -1,17 +1,20 @@
-"""What stands beside the training loop: its metrics, and how it is asked to stop."""
+"""What stands beside the training loop: its metrics, how it is asked to stop, and what it resumes from."""
 
 from __future__ import annotations
 
 import json
+import math
 import signal
 import threading
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
-from dfplanner.checkpoint import atomic_write
+from dfplanner.checkpoint import atomic_write, load_tensors
 from dfplanner.types import DFPlannerError
 
 
@@ -78,3 +81,24 @@ class Log:
             for k, v in row.items():
                 if k != "step":
                     self.board.add_scalar(k, v, row["step"])
+
+
+def read_state(config: Any, out: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """The tensors and header a run left in ``out``; None: killed before the first save, so that it begins again.
+
+    Raises DFPlannerError on a damaged file and on another configuration's.
+    """
+    if not (out / "state.safetensors").is_file():
+        return None
+    tensors, header = load_tensors(out / "state.safetensors")
+    then, now = header.get("config", {}), json.loads(json.dumps(asdict(config)))
+    then.setdefault("init", "")
+    changed = [k for k in now if then.get(k) != now[k] and k not in ("eval_every", "save_every")]
+    if now["steps"] > then.get("steps", math.inf):
+        changed.remove("steps")  # a run may be lengthened: the learning rate is that of the longer one from here on
+    if changed:
+        raise DFPlannerError(
+            f"{out}/state.safetensors was trained with another {', '.join(changed)}; "
+            "resume with the same configuration, or choose another --out"
+        )
+    return tensors, header

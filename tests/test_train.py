@@ -176,6 +176,8 @@ def test_a_run_begins_with_a_checkpoint(tmp_path: Path, episodes: Episodes) -> N
     setup = module.prepare(replace(SHORT, init=str(file), seed=5), episodes, "cpu")
     assert same_weights(setup.run.model, first.model) and same_weights(setup.run.average, first.model)
     assert same_weights(setup.tokenizer, first.tokenizer)
+    shorter = module.prepare(replace(SHORT, init=str(file), horizon=4), episodes, "cpu").run.model
+    assert torch.equal(shorter.state_dict()["embed.place"], first.model.state_dict()["embed.place"][:5])
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ from tyro.conf import Positional
 from dfplanner.cli.common import File, Name, parse, use_device, writable
 from dfplanner.configs import CONFIGS, load_config
 from dfplanner.data import Episodes, load_episodes
-from dfplanner.train import TrainConfig, read_state, train
+from dfplanner.train import TrainConfig, train
+from dfplanner.trainlog import read_state
 from dfplanner.types import DFPlannerError
 
 
