@@ -18,7 +18,7 @@ from dfplanner_robot.trajectory import Floats, JointTrajectory
 if TYPE_CHECKING:
     from dfplanner_envs.arm.limits import JointLimits
 
-MERGED_S = 2e-5
+MERGED_S = 2e-7
 """Seconds within which two changes of jerk are one: shorter segments would drown in rounding."""
 
 
@@ -34,9 +34,7 @@ class Stop(NamedTuple):
     """Its highest speed."""
 
 
-def _moved(
-    q: Floats, v: Floats, a: Floats, jerk: Floats, t: Floats
-) -> tuple[Floats, Floats, Floats]:
+def _moved(q: Floats, v: Floats, a: Floats, jerk: Floats, t: Floats) -> tuple[Floats, Floats, Floats]:
     """A state after ``t`` seconds of constant jerk."""
     return q + t * (v + t * (a / 2 + t * jerk / 6)), v + t * (a + t * jerk / 2), a + t * jerk
 
@@ -116,8 +114,8 @@ def brake(
         durations, jerks = np.where(passes, hard[0], durations), np.where(passes, hard[1], jerks)
     ends = np.unique(np.append(0.0, durations.cumsum(0)))
     times = ends[np.append(True, np.diff(ends) > MERGED_S)]
-    if len(times) > 1:
-        times[-1] = ends[-1]
+    if ends[-1] > 0:
+        times = np.append(times[: max(1, len(times) - 1)], max(ends[-1], MERGED_S))
     state = tuple(np.broadcast_to(x, (len(times), len(q))) for x in (q, v, a))
     begun = np.zeros(len(q))
     for jerk_now, t in zip(jerks, durations, strict=True):

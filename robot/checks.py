@@ -40,7 +40,7 @@ class Obstacles(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Surroundings:
-    """Where the arm may be: ``obstacles``, and the box (2, 3), lower and upper corner in metres, that the hand keeps to.
+    """Where the arm may be: ``obstacles``, and the box (2, 3), lower and upper corner in metres, for the hand.
 
     ``hand``: positions (N, 3) of postures (N, J), such as ``dfplanner_envs.arm.ik.Chain.hand``. What is None is not
     checked. Raises DFPlannerError on a box without a hand, or an empty box.
@@ -106,13 +106,15 @@ def in_time(trajectory: JointTrajectory, now: float, last: float | None, s: Safe
     if last is not None and trajectory.stamp <= last:
         raise Refused(Reason.ORDER, f"the stamp is {last - trajectory.stamp:.3f} s before the last plan's, or the same")
     if now - trajectory.stamp > s.late_s or trajectory.end <= now:
-        raise Refused(Reason.LATE, f"the plan is {now - trajectory.stamp:.3f} s old, and over at {trajectory.end - now:.3f} s")
+        raise Refused(
+            Reason.LATE, f"the plan is {now - trajectory.stamp:.3f} s old, and over at {trajectory.end - now:.3f} s"
+        )
     if trajectory.stamp + trajectory.times[0] - now > s.ahead_s:
         raise Refused(Reason.AHEAD, f"the plan begins {trajectory.stamp + trajectory.times[0] - now:.3f} s from now")
 
 
 def clipped(trajectory: JointTrajectory, limits: JointLimits, s: SafetySettings) -> JointTrajectory:
-    """Points a little beyond a joint's end put on it, with no velocity outwards; raises Refused on points far beyond."""
+    """Points a little beyond a joint's end put on it, to rest there; raises Refused on points far beyond."""
     q, v, a = trajectory.positions, trajectory.velocities, trajectory.accelerations
     inside = np.clip(q, limits.lower, limits.upper)
     over = np.abs(q - inside)
@@ -122,7 +124,12 @@ def clipped(trajectory: JointTrajectory, limits: JointLimits, s: SafetySettings)
     if over.max() <= SLACK or v is None:
         return trajectory
     out = over > SLACK
-    return replace(trajectory, positions=inside, velocities=np.where(out, 0.0, v), accelerations=a if a is None else np.where(out, 0.0, a))
+    return replace(
+        trajectory,
+        positions=inside,
+        velocities=np.where(out, 0.0, v),
+        accelerations=a if a is None else np.where(out, 0.0, a),
+    )
 
 
 def joined(
@@ -155,8 +162,8 @@ def joined(
 
 def _slower(new: JointTrajectory, at: float, factor: float) -> JointTrajectory:
     """What comes of ``new`` after ``at``, so many times as slow, seen from there."""
-    due = new.stamp + new.times
-    later = due > at
+    due = new.times - (at - new.stamp)
+    later = due > 0
     v, a = new.velocities, new.accelerations
     if not later.any() or v is None:
         raise DFPlannerError("the new trajectory is over")
@@ -164,12 +171,12 @@ def _slower(new: JointTrajectory, at: float, factor: float) -> JointTrajectory:
         a = with_accelerations(new).accelerations
     assert a is not None
     return JointTrajectory(
-        new.names, at, (due[later] - at) * factor, new.positions[later], v[later] / factor, a[later] / factor**2
+        new.names, at, due[later] * factor, new.positions[later], v[later] / factor, a[later] / factor**2
     )
 
 
 def inside(path: JointTrajectory, at: float, limits: JointLimits, s: SafetySettings) -> Floats:
-    """The postures (N, J), tick by tick from ``at`` on; raises Refused where a limit is passed or a stop would pass it."""
+    """The postures (N, J), tick by tick from ``at`` on; raises Refused where they, or a stop, would pass a limit."""
     rest = since(path, at).curve
     peaks = rest.peaks()
     low, high = peaks.lower - limits.lower, limits.upper - peaks.upper

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dfplanner.types import DFPlannerError
+from dfplanner_robot.core import Answer
 from dfplanner_robot.settings import JointReading
 from dfplanner_robot.trajectory import Floats, JointTrajectory, from_actions
 
@@ -72,9 +73,7 @@ class FakeArm:
         return violations(self.commands, self.limits, dt_s, tolerance)
 
 
-def violations(
-    commands: Iterable[ArrayLike], limits: JointLimits, dt_s: float, tolerance: float = 1e-4
-) -> list[str]:
+def violations(commands: Iterable[ArrayLike], limits: JointLimits, dt_s: float, tolerance: float = 1e-4) -> list[str]:
     """Where commands (N, J), ``dt_s`` seconds apart, broke limits, by their finite differences; before them is rest."""
     q = np.array([np.asarray(c, np.float64) for c in commands]).reshape(-1, len(limits))
     if not len(q):
@@ -100,12 +99,13 @@ class FakePlanner:
         self,
         limits: JointLimits,
         rng: np.random.Generator,
-        share: float = 0.25,
+        share: float = 0.3,
         dt_s: float = 0.05,
         actions: int = 12,
     ) -> None:
         self.limits, self.share, self.dt_s, self.actions, self._rng = limits, share, dt_s, actions, rng
         self.last: JointTrajectory | None = None
+        self._drive = np.zeros(len(limits))
 
     def forget(self) -> None:
         """The next plan begins where the arm is."""
@@ -114,20 +114,49 @@ class FakePlanner:
     def plan(self, now: float, q: ArrayLike) -> JointTrajectory:
         """A plan from where the last one is ``now``, or from rest at ``q`` (J,)."""
         state = None if self.last is None or self.last.end <= now else self.last.curve.at(now)
-        place, speed, push = (np.asarray(q, np.float64), *(np.zeros(len(self.limits)),) * 2) if state is None else state[:3]
+        place, speed, push = (
+            (np.asarray(q, np.float64), *(np.zeros(len(self.limits)),) * 2) if state is None else state[:3]
+        )
         middle = (self.limits.lower + self.limits.upper) / 2
         half = (self.limits.upper - self.limits.lower) / 2
-        # A pull to the middle, and a drive that changes slowly.
+        # A drive that changes now and then, and a pull to the middle.
         top = self.share * self.limits.velocity
-        drive = self._rng.uniform(-1, 1, len(self.limits)) * top
-        wanted = np.clip(drive - 1.5 * top * ((place - middle) / half) ** 3, -top, top)
-        ease = (1 - np.cos(np.pi * np.arange(1, self.actions + 1) / self.actions))[:, None] / 2
+        new = self._rng.random(len(self.limits)) < 0.15
+        self._drive = np.where(new, self._rng.uniform(-1, 1, len(self.limits)), self._drive)
+        wanted = np.clip(self._drive - 2 * ((place - middle) / half) ** 3, -1, 1) * top
+        ease = (1 - np.cos(np.pi * np.minimum(1, 2 * np.arange(1, self.actions + 1) / self.actions)))[:, None] / 2
         speeds = speed + ease * (wanted - speed)
         actions = speeds / self.limits.velocity
-        self.last = from_actions(
-            self.limits.names, now, place, speed, actions, self.limits.velocity, self.dt_s, push
-        )
+        self.last = from_actions(self.limits.names, now, place, speed, actions, self.limits.velocity, self.dt_s, push)
         return self.last
+
+
+class FakeChunks:
+    """A planner of action chunks for the core, without a model: straight to a joint goal (J,), gently.
+
+    ``share``: of the velocity limits; observations end with q and v; ``actions`` of ``dt_s`` seconds each.
+    """
+
+    def __init__(self, limits: JointLimits, share: float = 0.3, dt_s: float = 0.05, actions: int = 16) -> None:
+        self.limits, self.share, self.dt_s, self.actions = limits, share, dt_s, actions
+        self._last = np.zeros((0, len(limits)))
+        self.asked: list[tuple[int, int | None]] = []
+        """How many actions were committed and elapsed at each plan."""
+
+    def plan(self, observation: Floats, goal: Floats, committed: int, elapsed: int | None) -> Answer:
+        """See ``ChunkPlanner``."""
+        self.asked.append((committed, elapsed))
+        q, v = np.split(np.array(observation[-2 * len(self.limits) :]), 2)
+        held = self._last[elapsed : elapsed + committed] if elapsed is not None else self._last[:0]
+        top, made = self.share * self.limits.velocity, []
+        for i in range(self.actions):
+            wanted = np.clip(2.0 * (goal - q), -top, top)
+            change = 2.0 * self.dt_s * top
+            new = held[i] * self.limits.velocity if i < len(held) else v + np.clip(wanted - v, -change, change)
+            q, v = q + self.dt_s * (v + new) / 2, new
+            made.append(v / self.limits.velocity)
+        self._last = np.array(made)
+        return Answer(self._last.copy())
 
 
 @dataclass(frozen=True)
@@ -267,7 +296,9 @@ class FaultInjector:
         elif self.kind == "plan: times out of sequence":
             t = t[::-1].copy()
         many: dict[str, list[JointTrajectory]] = {
-            "plan: joints permuted": [replace(plain, names=tuple(names[k] for k in order), positions=q[:, order], velocities=v[:, order])],
+            "plan: joints permuted": [
+                replace(plain, names=tuple(names[k] for k in order), positions=q[:, order], velocities=v[:, order])
+            ],
             "plan: joint renamed": [replace(plan, names=("elbow", *names[1:]))],
             "plan: joint missing": [replace(plain, names=names[1:], positions=q[:, 1:], velocities=v[:, 1:])],
             "plan: wrong length": [replace(plan, positions=q[:, 1:])],

@@ -27,7 +27,9 @@ def commanded(
     """
     shares = {"velocity": velocity, "acceleration": acceleration, "jerk": jerk}
     if not all(0 < share <= 1 for share in shares.values()) or not inset_rad >= 0:
-        raise DFPlannerError(f"shares {shares} and an inset of {inset_rad} rad came; expected above 0 to 1, and at least 0")
+        raise DFPlannerError(
+            f"shares {shares} and an inset of {inset_rad} rad came; expected above 0 to 1, and at least 0"
+        )
     return replace(
         limits,
         lower=limits.lower + inset_rad,
@@ -37,5 +39,5 @@ def commanded(
 
 
 def including(limits: JointLimits, position: np.ndarray) -> JointLimits:
-    """The limits, widened so far that ``position`` (J,) is inside: who begins beyond an inset may stay and come back."""
+    """The limits, widened so far that ``position`` (J,) is inside: who begins beyond an inset may come back."""
     return replace(limits, lower=np.minimum(limits.lower, position), upper=np.maximum(limits.upper, position))

@@ -1,4 +1,4 @@
-"""The guard between plans and the arm: every plan is checked, every command can be followed by a stop, and silence brakes.
+"""The guard between plans and the arm: plans are checked, a stop is always possible, and silence brakes.
 
 It runs next to the arm, at a fixed rate, in another process than the planner. What it commands is one curve with
 continuous acceleration: a plan, joined to the motion, or the time-optimal brake. A plan is followed only if at each of
@@ -68,7 +68,7 @@ class Guard:
         self._clear()
 
     def _clear(self) -> None:
-        self._tau, self._worst, self._rested = 0.0, Mode.READY, 0.0
+        self._origin, self._tau, self._worst, self._rested = 0.0, 0.0, Mode.READY, 0.0
         self._path = JointTrajectory(self.limits.names, 0.0, np.zeros(1), np.zeros((1, len(self.limits))))
         self._curve = self._path.curve
         self._clamps: tuple[Clamp, ...] = ()
@@ -87,6 +87,7 @@ class Guard:
         if np.abs(v).max() > STILL:
             raise DFPlannerError(f"the arm moves at {np.abs(v).max():.2f} rad/s; bring it to rest before starting")
         self._clear()
+        self._origin = now
         self.allowed = including(self._narrow, q)
         self._hold(now, q)
         self._go(now, Event.START)
@@ -124,7 +125,7 @@ class Guard:
         self._heard = now
 
     def propose(self, now: float, trajectory: JointTrajectory) -> Verdict:
-        """Take a plan, or refuse it and brake; it is followed from its stamp, or from the next tick on if that is past."""
+        """Take a plan, or refuse it and brake. It is followed from its stamp, or from the next tick if that is past."""
         if self.mode not in (Mode.READY, Mode.ACTIVE):
             return self._refused(Reason.NOT_READY, f"no plan is taken while {self.mode.value}")
         try:
@@ -154,8 +155,8 @@ class Guard:
             new = replace(new, stamp=now)
         in_time(new, now, self._last_stamp, s)
         # Ticks count the time; what they lag behind the clock, plans are put off, and a little is made up each time.
-        lag = (self._now if self._now is not None else now) - self._tau
-        new = replace(new, stamp=new.stamp - lag + float(np.clip(lag, -CATCH_UP_S, CATCH_UP_S)))
+        lag = (self._now if self._now is not None else now) - self._origin - self._tau
+        new = replace(new, stamp=new.stamp - self._origin - lag + float(np.clip(lag, -CATCH_UP_S, CATCH_UP_S)))
         at = max(self._tau, new.stamp + float(new.times[0]))
         away = self._away(new, at)
         fit = with_accelerations(clipped(new, self.allowed, s))
@@ -199,7 +200,7 @@ class Guard:
         return self._command(now)
 
     def ahead(self, seconds: float) -> JointTrajectory:
-        """What will be commanded for so long from the last tick on, then a brake to rest: what a controller may execute.
+        """What will be commanded for so long from the last tick on, then a brake to rest: for a controller to execute.
 
         Stamped with that tick's time. Whoever is given this at each tick brakes by itself when the guard falls silent.
         Raises DFPlannerError before the first tick, and while IDLE.
@@ -221,14 +222,17 @@ class Guard:
 
     def _clock(self, now: float) -> None:
         before, self._now = self._now, now
+        if before is not None and now < before:
+            self.senses.forget()  # its stamps are of a time that has not come yet
         if before is None or self.mode is Mode.IDLE:
             return
         if now < before:
             self._halt(now, Reason.CLOCK_BACK, f"the clock went back by {before - now:.3f} s")
         elif now - before > self.settings.gap_s + self.settings.dt_s:
             self._halt(now, Reason.TICK_GAP, f"{now - before:.3f} s passed between two ticks")
-        elif self.mode is Mode.ACTIVE and abs(now - self.settings.dt_s - self._tau) > 2 * self.settings.gap_s:
-            self._halt(now, Reason.TICK_GAP, f"the ticks are {now - self._tau:.3f} s behind the clock")
+        lag = now - self._origin - self._tau - self.settings.dt_s
+        if self.mode is Mode.ACTIVE and abs(lag) > 2 * self.settings.gap_s:
+            self._halt(now, Reason.TICK_GAP, f"the ticks are {lag:.3f} s behind the clock")
 
     def _watch(self, now: float) -> None:
         s = self.settings
@@ -257,7 +261,7 @@ class Guard:
             self._rested = now
             self._go(now, rested[SEVERITY.index(self._worst)])
         elif self.mode not in (Mode.ACTIVE, Mode.BRAKING):
-            self._tau = now  # nothing moves: the ticks' time may be the clock's
+            self._tau = now - self._origin  # nothing moves: the ticks' time may be the clock's
             self._resume_alone(now)
 
     def _resume_alone(self, now: float) -> None:
@@ -313,8 +317,9 @@ class Guard:
         self._worst = max(self._worst, severity, key=SEVERITY.index)
 
     def _hold(self, now: float, q: Floats) -> None:
-        self._path = JointTrajectory(self.limits.names, now, np.zeros(1), q[None].copy(), np.zeros((1, len(q))))
-        self._curve, self._tau, self._clamps = self._path.curve, now, ()
+        self._tau, self._clamps = now - self._origin, ()
+        self._path = JointTrajectory(self.limits.names, self._tau, np.zeros(1), q[None].copy(), np.zeros((1, len(q))))
+        self._curve = self._path.curve
         self._worst = self._worst if self.mode is Mode.BRAKING else Mode.READY
 
     def _go(self, now: float, event: Event) -> None:
@@ -334,7 +339,7 @@ class Guard:
         late = now - self.senses.stamp > self.settings.sensor_timeout_s
         if self.senses.q is None or self.senses.good < SOUND or late:
             raise DFPlannerError(
-                f"{self.senses.good} sound readings came in a row; expected {SOUND} fresh ones: look at the joint states"
+                f"{self.senses.good} sound readings came in a row; expected {SOUND} fresh ones: see the joint states"
             )
 
     def _agrees(self, now: float) -> None:

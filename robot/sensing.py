@@ -14,6 +14,8 @@ from dfplanner_robot.trajectory import Floats
 if TYPE_CHECKING:
     from dfplanner_envs.arm.limits import JointLimits
 
+Wrong = tuple[Reason, str] | None
+"""What is wrong, and a sentence on it."""
 WINDOW_S = 0.1
 """Seconds over which velocities are summed and compared with the motion."""
 REACTION_S = 0.1
@@ -37,15 +39,16 @@ class Senses:
         """Sound readings since the last that was not."""
         self.old = 0
         """Readings that came after a newer one, and were left out."""
-        self._seen: deque[tuple[float, Floats, Floats]] = deque()
+        self._summed = np.zeros(len(self.limits))
+        self._seen: deque[tuple[float, Floats]] = deque()
         self._changed: tuple[float, Floats | None] | None = None
         self._order: tuple[tuple[str, ...], list[int]] | None = None
 
-    def check(self, now: float, reading: JointReading | None, commanded: tuple[Floats, Floats] | None) -> tuple[Reason, str] | None:
+    def check(self, now: float, reading: JointReading | None, commanded: tuple[Floats, Floats] | None) -> Wrong:
         """What is wrong at this tick, if anything. ``commanded``: position and velocity (J,) at this time, if any."""
         wrong = None
         if reading is not None and (self.q is None or reading.stamp != self.stamp):
-            if reading.stamp < self.stamp:
+            if reading.stamp < self.stamp and now - self.stamp <= self.s.sensor_timeout_s:
                 self.old += 1
             else:
                 wrong = self._take(now, reading, commanded)
@@ -57,25 +60,33 @@ class Senses:
             wrong = self._beside(*commanded)
         return wrong
 
-    def _take(self, now: float, reading: JointReading, commanded: tuple[Floats, Floats] | None) -> tuple[Reason, str] | None:
+    def _take(self, now: float, reading: JointReading, commanded: tuple[Floats, Floats] | None) -> Wrong:
         """Adopts a reading and says what is wrong with it."""
         read = self._arrays(reading)
         if read is None:
-            return Reason.SENSOR_FORM, f"the reading of {list(reading.names)} is misshapen, lacks joints or is not finite"
+            return (
+                Reason.SENSOR_FORM,
+                f"the reading of {list(reading.names)} is misshapen, lacks joints or is not finite",
+            )
         if not reading.stamp <= now + self.s.sensor_ahead_s:
             return Reason.SENSOR_AGE, f"the reading is {reading.stamp - now:.3f} s from the future"
         q, v = read
-        before, dt = self.q, reading.stamp - self.stamp
+        if reading.stamp < self.stamp:  # after a silence: the sensor's clock began anew
+            self.forget()
+        before, speed, dt = self.q, self.v, reading.stamp - self.stamp
         if v is None:
             v = np.zeros_like(q) if before is None else (q - before) / dt
         self.q, self.v, self.stamp = q, v, reading.stamp
         wrong = self._plausible(q, v, before, dt)
-        if wrong and wrong[0] is Reason.SENSOR_JUMP:
-            self._seen.clear()
-        self._seen.append((reading.stamp, q, v))
-        while self._seen and reading.stamp - self._seen[0][0] > WINDOW_S:
+        if before is not None and speed is not None:
+            self._summed = self._summed + dt * (v + speed) / 2
+        self._seen.append((reading.stamp, q - self._summed))
+        while reading.stamp - self._seen[0][0] > WINDOW_S:
             self._seen.popleft()
-        return wrong or self._consistent(reading.velocities is not None) or self._frozen(q, before, commanded)
+        wrong = wrong or self._consistent() or self._frozen(q, before, commanded)
+        if wrong:  # told once; what comes is compared with this
+            self._seen.clear()
+        return wrong
 
     def _arrays(self, reading: JointReading) -> tuple[Floats, Floats | None] | None:
         """Positions and velocities in our order, or None if they cannot be had."""
@@ -95,32 +106,31 @@ class Senses:
         finite = np.isfinite(q).all() and (v is None or np.isfinite(v).all()) and np.isfinite(reading.stamp)
         return (q, v) if finite else None
 
-    def _plausible(self, q: Floats, v: Floats, before: Floats | None, dt: float) -> tuple[Reason, str] | None:
+    def _plausible(self, q: Floats, v: Floats, before: Floats | None, dt: float) -> Wrong:
         s, limits = self.s, self.limits
         over = np.maximum(limits.lower - q, q - limits.upper)
         if over.max() > s.sensor_over_rad:
-            return Reason.SENSOR_LIMITS, f"{limits.names[int(over.argmax())]} is {over.max():.3f} rad beyond its end"
+            return Reason.SENSOR_LIMITS, f"{self._worst(over)} is {over.max():.3f} rad beyond its end"
         if before is not None:
             jump = np.abs(q - before) - limits.velocity * dt
             if jump.max() > s.sensor_jump_rad:
-                return Reason.SENSOR_JUMP, f"{limits.names[int(jump.argmax())]} moved {np.abs(q - before).max():.3f} rad in {dt:.3f} s"
+                return Reason.SENSOR_JUMP, f"{self._worst(jump)} moved {np.abs(q - before).max():.3f} rad in {dt:.3f} s"
         fast = np.abs(v) / limits.velocity - 1
         if fast.max() > s.sensor_over_share:
-            return Reason.SENSOR_LIMITS, f"{limits.names[int(fast.argmax())]} has {1 + fast.max():.2f} times its velocity limit"
+            return Reason.SENSOR_LIMITS, f"{self._worst(fast)} has {1 + fast.max():.2f} times its velocity limit"
         return None
 
-    def _consistent(self, measured: bool) -> tuple[Reason, str] | None:
+    def _consistent(self) -> Wrong:
         """Whether the velocities of the last 0.1 s add up to the motion."""
-        if not measured or len(self._seen) < 3:
-            return None
-        t, q, v = (np.array(x) for x in zip(*self._seen, strict=True))
-        total = (np.diff(t)[:, None] * (v[:-1] + v[1:]) / 2).sum(0)
-        drift = np.abs(q[-1] - q[0] - total)
+        drift = np.abs(self._seen[-1][1] - self._seen[0][1])
         if drift.max() > self.s.sensor_drift_rad:
-            return Reason.SENSOR_VELOCITY, f"{self.limits.names[int(drift.argmax())]} is {drift.max():.3f} rad from the sum of its velocities"
+            return (
+                Reason.SENSOR_VELOCITY,
+                f"{self._worst(drift)} is {drift.max():.3f} rad from the sum of its velocities",
+            )
         return None
 
-    def _frozen(self, q: Floats, before: Floats | None, commanded: tuple[Floats, Floats] | None) -> tuple[Reason, str] | None:
+    def _frozen(self, q: Floats, before: Floats | None, commanded: tuple[Floats, Floats] | None) -> Wrong:
         """Whether the readings repeat while the commands move."""
         place = None if commanded is None else commanded[0]
         if self._changed is None or before is None or (q != before).any():
@@ -134,9 +144,13 @@ class Senses:
             return Reason.SENSOR_FROZEN, f"the same positions for {self.stamp - since:.3f} s of motion"
         return None
 
-    def _beside(self, position: Floats, velocity: Floats) -> tuple[Reason, str] | None:
+    def _beside(self, position: Floats, velocity: Floats) -> Wrong:
         assert self.q is not None
         off = np.abs(self.q - position) - REACTION_S * np.abs(velocity)
         if off.max() > self.s.tracking_rad:
-            return Reason.TRACKING, f"{self.limits.names[int(off.argmax())]} is {np.abs(self.q - position).max():.3f} rad from its command"
+            return Reason.TRACKING, f"{self._worst(off)} is {np.abs(self.q - position).max():.3f} rad from its command"
         return None
+
+    def _worst(self, by: Floats) -> str:
+        """The joint with the largest of J numbers."""
+        return self.limits.names[int(by.argmax())]

@@ -36,11 +36,11 @@ class SafetySettings:
     longest_s: float = 30.0
     """How long a plan may last."""
     plan_timeout_s: float | None = 0.5
-    """Without a new plan for so long an arm that follows one brakes; None: plans are whole, and are followed to their end."""
+    """Without a new plan for so long an arm that follows one brakes; None: plans are whole, followed to their end."""
     heartbeat_timeout_s: float | None = None
     """The same for the planner's heartbeat; None: it has none."""
     step_rad: float = 0.03
-    """Postures are tested for collisions so densely along the way; give the checker a clearance of a few such steps' motion."""
+    """Postures are tested for collisions so densely along the way; a clearance must cover half a step's motion."""
     gap_s: float = 0.05
     """Between two ticks, and between the time and the ticks counted, at most."""
     sensor_timeout_s: float = 0.08
@@ -60,7 +60,7 @@ class SafetySettings:
     tracking_rad: float = 0.15
     """Between measured and commanded position, at rest; in motion 0.1 s of its velocity are added."""
     resume_after_s: float | None = None
-    """Seconds after which an arm that was stopped for a plan's fault resumes by itself; None: it waits for the operator."""
+    """An arm that stopped for a plan's fault resumes by itself after so long; None: it waits for the operator."""
 
     def __post_init__(self) -> None:
         for field in fields(self):

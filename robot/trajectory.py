@@ -6,6 +6,8 @@ straight line (joint_trajectory_controller, ``interpolation_method: splines``).
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from dfplanner_envs.arm.limits import JointLimits
 
 Floats = NDArray[np.float64]
+ROUNDING_S = 1e-9
 SAME_S = 1e-6
 """Seconds within which two times are one."""
 
@@ -41,7 +44,7 @@ class JointTrajectory:
     @property
     def curve(self) -> Curve:
         """Its interpolation, in absolute time."""
-        return Curve(self.stamp + np.asarray(self.times), self.positions, self.velocities, self.accelerations)
+        return Curve(self.times, self.positions, self.velocities, self.accelerations, self.stamp)
 
     @property
     def end(self) -> float:
@@ -71,6 +74,7 @@ class Peaks(NamedTuple):
 class Curve:
     """The interpolation of N ≥ 1 points at ``times`` (N,), strictly increasing: positions (N, J) and derivatives.
 
+    Times count from ``origin``, so that they stay exact where clocks count from 1970.
     Raises DFPlannerError where the shapes disagree or a time does not increase.
     """
 
@@ -80,72 +84,86 @@ class Curve:
         positions: ArrayLike,
         velocities: ArrayLike | None = None,
         accelerations: ArrayLike | None = None,
+        origin: float = 0.0,
     ) -> None:
         t, q = np.asarray(times, np.float64), np.asarray(positions, np.float64)
         v, a = (None if x is None else np.asarray(x, np.float64) for x in (velocities, accelerations))
-        if q.ndim != 2 or t.shape != q.shape[:1] or not len(t) or any(x is not None and x.shape != q.shape for x in (v, a)):
+        if (
+            q.ndim != 2
+            or t.shape != q.shape[:1]
+            or not len(t)
+            or any(x is not None and x.shape != q.shape for x in (v, a))
+        ):
             raise DFPlannerError(f"{t.shape} times and {q.shape} positions came; expected N and (N, J), N at least 1")
         if not (np.diff(t) > 0).all():
             raise DFPlannerError("the times of a trajectory's points must increase; sort them and drop doubles")
+        self.origin, self._slack = origin, ROUNDING_S + 2 * float(np.spacing(abs(origin)))
         self.times, self.q, self.v, self.a = t, q, v, a if v is not None else None
-        self._c = self._coefficients()
+        self._c, self._when = self._coefficients(), t.tolist()
 
     @property
     def start(self) -> float:
         """The time of the first point."""
-        return float(self.times[0])
+        return self.origin + float(self.times[0])
 
     @property
     def end(self) -> float:
         """The time of the last point."""
-        return float(self.times[-1])
+        return self.origin + float(self.times[-1])
 
     def _coefficients(self) -> Floats:
-        """(N - 1, J, 6) of the powers of the time since a segment began."""
+        """(N - 1, 6, J) of the powers of the time since a segment began."""
         q, v, a = self.q, self.v, self.a
-        c = np.zeros((len(q) - 1, q.shape[1], 6))
+        c = np.zeros((len(q) - 1, 6, q.shape[1]))
         h = np.diff(self.times)[:, None]
-        c[..., 0] = q[:-1]
+        c[:, 0] = q[:-1]
         step = np.diff(q, axis=0)
         if v is None:
-            c[..., 1] = step / h
+            c[:, 1] = step / h
         elif a is None:
-            c[..., 1] = v[:-1]
-            c[..., 2] = (3 * step / h - 2 * v[:-1] - v[1:]) / h
-            c[..., 3] = (v[:-1] + v[1:] - 2 * step / h) / h**2
+            c[:, 1] = v[:-1]
+            c[:, 2] = (3 * step / h - 2 * v[:-1] - v[1:]) / h
+            c[:, 3] = (v[:-1] + v[1:] - 2 * step / h) / h**2
         else:
             # What is left at the end of the segment when position, velocity and acceleration just went on.
             r = step - v[:-1] * h - a[:-1] * h**2 / 2
             s, u = (v[1:] - v[:-1] - a[:-1] * h) * h, (a[1:] - a[:-1]) * h**2 / 2
-            c[..., 1], c[..., 2] = v[:-1], a[:-1] / 2
-            c[..., 3] = (10 * r - 4 * s + u) / h**3
-            c[..., 4] = (-15 * r + 7 * s - 2 * u) / h**4
-            c[..., 5] = (6 * r - 3 * s + u) / h**5
+            c[:, 1], c[:, 2] = v[:-1], a[:-1] / 2
+            c[:, 3] = (10 * r - 4 * s + u) / h**3
+            c[:, 4] = (-15 * r + 7 * s - 2 * u) / h**4
+            c[:, 5] = (6 * r - 3 * s + u) / h**5
         return c
 
     def at(self, t: ArrayLike) -> State:
-        """The state at times (...): before the first point and after the last it rests there."""
-        t = np.asarray(t, np.float64)
-        i = np.searchsorted(self.times, t, "right") - 1
-        last = len(self.times) - 1
-        inside = (t >= self.times[0]) & (t <= self.times[-1]) & (last > 0)
-        ahead = t > self.times[-1]
-        if not last:
-            rest = np.broadcast_to(self.q[0], (*t.shape, self.q.shape[1]))
-            return State(rest, *(np.zeros_like(rest) for _ in range(3)))
-        i = np.clip(i, 0, last - 1)
-        u = np.clip(t - self.times[i], 0.0, self.times[i + 1] - self.times[i])[..., None]
-        values = _derivatives(self._c[i], u)
-        still = ~inside[..., None]
-        q = np.where(ahead[..., None], self.q[-1], values[0])
-        return State(q, *(np.where(still, 0.0, x) for x in values[1:4]))
+        """The state at times (...): before the first point and after the last it rests there.
+
+        After the last point the controller reports the same position, but goes on reporting that point's velocity.
+        """
+        t = np.asarray(t, np.float64) - self.origin
+        first, last = self.times[0] - self._slack, self.times[-1] + self._slack
+        if t.ndim:
+            inside = (t >= first) & (t <= last)
+            i = np.clip(np.searchsorted(self.times, t, "right") - 1, 0, max(len(self.times) - 2, 0))
+        else:  # the same for one time, which is what each tick asks
+            inside = bool(first <= t <= last)
+            i = min(max(bisect_right(self._when, float(t)) - 1, 0), max(len(self.times) - 2, 0))
+        if len(self.times) == 1 or not np.any(inside):
+            q = np.where((t > self.times[-1])[..., None], self.q[-1], self.q[0])
+            return State(q, *(np.zeros_like(q) for _ in range(3)))
+        u = np.clip(t - self.times[i], 0.0, self.times[i + 1] - self.times[i])
+        f = _basis(u, 4) @ self._c[i]  # (..., 4, J)
+        if not t.ndim or inside.all():
+            return State(*(f[..., k, :] for k in range(4)))
+        beyond = np.where((t > self.times[-1])[..., None], self.q[-1], self.q[0])
+        inside = inside[..., None]
+        return State(np.where(inside, f[..., 0, :], beyond), *(np.where(inside, f[..., k, :], 0.0) for k in (1, 2, 3)))
 
     def ends_at_rest(self, tolerance: float = 1e-6) -> bool:
         """Whether nothing moves at its last point."""
         v = self.at(self.end).v
         return bool((np.abs(v) <= tolerance).all())
 
-    def peaks(self, samples: int = 8) -> Peaks:
+    def peaks(self) -> Peaks:
         """Bounds on what it reaches anywhere, also between points: none is ever exceeded, and they are tight.
 
         Between samples δ apart a function exceeds them by at most the size of its second derivative times δ²/8.
@@ -154,10 +172,10 @@ class Curve:
             zero = np.zeros_like(self.q[0])
             return Peaks(self.q[0], self.q[0], zero, zero, zero)
         h = np.diff(self.times)[:, None]
-        u = (h * np.linspace(0, 1, samples + 1))[..., None]
-        f = np.stack(_derivatives(self._c[:, None], u))  # (6, N - 1, samples + 1, J)
-        size = np.abs(f).max(2)
-        size[4] = np.maximum(np.abs(f[4, :, 0]), np.abs(f[4, :, -1]))
+        samples = int(np.clip(np.ceil(h.max() / 0.01), 8, 400))
+        # (6, N - 1, samples + 1, J), from the values on to the fifth derivatives
+        f = np.moveaxis(_basis(h * np.linspace(0, 1, samples + 1), 6) @ self._c[:, None], 2, 0)
+        size = np.abs(f).max(2)  # of the fourth, which is linear, and the fifth, which is constant, exact
         room = (h / samples) ** 2 / 8
         jerk = size[3] + room * size[5]
         acceleration = size[2] + room * size[4]
@@ -172,16 +190,14 @@ class Curve:
         )
 
 
-def _derivatives(c: Floats, u: Floats) -> list[Floats]:
-    """The polynomials with coefficients (..., J, 6) and their five derivatives at u (..., 1)."""
-    found = []
-    for _ in range(6):
-        value = c[..., -1]
-        for k in range(c.shape[-1] - 2, -1, -1):
-            value = value * u + c[..., k]
-        found.append(np.broadcast_to(value, np.broadcast_shapes(value.shape, u.shape[:-1] + c.shape[-2:-1])))
-        c = c[..., 1:] * np.arange(1, c.shape[-1])
-    return found
+_POWER = np.arange(6)[None] - np.arange(6)[:, None]
+_FACTOR = np.array([[math.perm(p, k) for p in range(6)] for k in range(6)], np.float64)
+"""The k-th derivative of u^p is _FACTOR[k, p] times u to the power _POWER[k, p]."""
+
+
+def _basis(u: Floats, derivatives: int) -> Floats:
+    """(..., derivatives, 6) that coefficients (..., 6, J) are multiplied with: values and derivatives at u (...)."""
+    return _FACTOR[:derivatives] * (u[..., None] ** np.arange(6.0))[..., np.maximum(_POWER[:derivatives], 0)]
 
 
 def from_actions(
@@ -209,7 +225,7 @@ def from_actions(
         )
     speeds = np.concatenate([v[None], actions * np.asarray(velocity, np.float64)])
     places = q + np.concatenate([np.zeros((1, *joints)), np.cumsum((speeds[:-1] + speeds[1:]) / 2 * dt_s, axis=0)])
-    made = JointTrajectory(tuple(names), stamp, dt_s * np.arange(len(speeds)), places, speeds)
+    made = JointTrajectory(tuple(names), stamp, dt_s * np.arange(len(speeds), dtype=np.float64), places, speeds)
     return with_accelerations(made, acceleration)
 
 
@@ -220,7 +236,7 @@ def from_states(
     q, v = np.asarray(positions, np.float64), np.asarray(velocities, np.float64)
     if q.ndim != 2 or q.shape != v.shape or q.shape[1] != len(names) or dt_s <= 0:
         raise DFPlannerError(f"positions {q.shape} and velocities {v.shape} came; expected (T, {len(names)}) for both")
-    return with_accelerations(JointTrajectory(tuple(names), stamp, dt_s * np.arange(len(q)), q, v))
+    return with_accelerations(JointTrajectory(tuple(names), stamp, dt_s * np.arange(len(q), dtype=np.float64), q, v))
 
 
 def with_accelerations(trajectory: JointTrajectory, first: ArrayLike | None = None) -> JointTrajectory:
@@ -255,18 +271,18 @@ def splice(old: JointTrajectory, new: JointTrajectory, at: float, blend_s: float
     curve, new = old.curve, with_accelerations(new)
     if at > old.end + SAME_S and not curve.ends_at_rest():
         raise DFPlannerError(f"the old trajectory is over at {old.end:.3f} s, still moving, and {at:.3f} s was asked")
-    due = new.stamp + np.asarray(new.times)
-    later = due > at + max(blend_s, SAME_S)
+    ahead, due = at - old.stamp, (new.stamp - old.stamp) + np.asarray(new.times)
+    later = due > ahead + max(blend_s, SAME_S)
     if not later.any():
         raise DFPlannerError(f"the new trajectory is over at {new.end:.3f} s, before {at + blend_s:.3f} s")
-    now, before = curve.at(at), old.stamp + np.asarray(old.times) < at - SAME_S
+    now, before = curve.at(at), np.asarray(old.times) < ahead - SAME_S
     old = with_accelerations(old)
     assert old.accelerations is not None and new.accelerations is not None and new.velocities is not None
     assert old.velocities is not None
     return JointTrajectory(
         old.names,
         old.stamp,
-        np.concatenate([np.asarray(old.times)[before], [at - old.stamp], due[later] - old.stamp]),
+        np.concatenate([np.asarray(old.times)[before], [ahead], due[later]]),
         np.concatenate([old.positions[before], now.q[None], new.positions[later]]),
         np.concatenate([old.velocities[before], now.v[None], new.velocities[later]]),
         np.concatenate([old.accelerations[before], now.a[None], new.accelerations[later]]),
@@ -275,8 +291,9 @@ def splice(old: JointTrajectory, new: JointTrajectory, at: float, blend_s: float
 
 def since(trajectory: JointTrajectory, t: float) -> JointTrajectory:
     """What is left of a trajectory at the absolute time ``t``: the segment under way and those after it."""
-    due = trajectory.stamp + np.asarray(trajectory.times)
-    i = min(max(0, int(np.searchsorted(due, t, "right")) - 1), len(due) - 1)
+    i = min(
+        max(0, int(np.searchsorted(trajectory.times, t - trajectory.stamp, "right")) - 1), len(trajectory.times) - 1
+    )
     rest = {
         name: value[i:]
         for name in ("times", "positions", "velocities", "accelerations")
@@ -297,7 +314,7 @@ def slowed(trajectory: JointTrajectory, factor: float) -> JointTrajectory:
 
 
 def slowdown(peaks: Peaks, limits: JointLimits) -> float:
-    """How many times as slow a curve with these peaks must be for velocity, acceleration and jerk; 1 if it may go on."""
+    """How many times as slow a curve with these peaks must be for velocity, acceleration and jerk; at least 1."""
     ratios = (peaks.velocity / limits.velocity, peaks.acceleration / limits.acceleration, peaks.jerk / limits.jerk)
     return max(1.0, *(float(r.max()) ** (1 / n) for n, r in enumerate(ratios, 1)))
 

@@ -64,18 +64,24 @@ def solved(tr: JointTrajectory, i: int, u: float) -> np.ndarray:
     return np.array([row(u, k) for k in range(3)]) @ c
 
 
-@given(seeds, st.integers(0, 2), st.floats(0, 1))
+@given(seeds, st.integers(0, 2), st.floats(1e-3, 1 - 1e-3))
 def test_interpolation_is_the_polynomial_through_both_ends(rng, derivatives, share):
     tr = some(rng, 4, derivatives)
     i = int(rng.integers(3))
     u = share * float(np.diff(tr.times)[i])
     state = tr.curve.at(5.0 + tr.times[i] + u)
     expected = solved(tr, i, u)
-    if share in (0.0, 1.0) and derivatives < 2:  # on a corner the next segment may speak
-        expected, state = expected[: 1 + derivatives], state[: 1 + derivatives]
-        if not derivatives:
-            expected, state = expected[:1], state[:1]
     assert_allclose(np.array(state[:3]), expected, rtol=1e-6, atol=1e-6 / np.diff(tr.times).min() ** 2)
+
+
+@given(seeds, st.integers(0, 2))
+def test_interpolation_meets_the_points_whatever_the_clock(rng, derivatives):
+    for stamp in (0.0, 1.7e9):
+        tr = replace(some(rng, 5, derivatives), stamp=stamp)
+        states = tr.curve.at(stamp + tr.times)
+        assert_allclose(states.q, tr.positions, atol=1e-9 if stamp == 0 else 1e-5)
+        if tr.velocities is not None:
+            assert_allclose(states.v, tr.velocities, atol=1e-6 if stamp == 0 else 1e-2)
 
 
 @given(seeds)
@@ -207,9 +213,9 @@ def test_a_brake_ends_at_rest_within_acceleration_and_jerk(rng):
     t = np.linspace(3.0, curve.end, 2001) if curve.end > 3 else np.array([3.0])
     dense = curve.at(t)
     assert (np.abs(dense.a) <= LIMITS.acceleration * (1 + 1e-6)).all()
-    step = t[1] - t[0] if len(t) > 1 else 1.0
-    jerk = np.diff(dense.a, axis=0) / step
-    assert (np.abs(jerk) <= LIMITS.jerk * (1 + 1e-4) + 1e-9 / step).all()
+    # over half a millisecond: changes of jerk that are closer than 20 microseconds are made as one
+    jerk = np.diff(curve.at(np.arange(3.0, curve.end + 1e-3, 5e-4)).a, axis=0) / 5e-4
+    assert (np.abs(jerk) <= LIMITS.jerk * 1.01 + 1e-6).all()
 
 
 @given(seeds)
@@ -238,7 +244,7 @@ def test_no_bang_bang_stop_is_quicker(rng):
         highest = np.minimum(np.minimum(a[j] + jerk * h * n, jerk * h * (2000 - n)), top)
         low, high = v[j] + h * lowest.sum(), v[j] + h * highest.sum()
         slack = 2 * h * top + 1e-9
-        assert min(abs(low), abs(high)) <= slack or seconds[j] == 0 or low * high > 0 and abs(v[j]) < slack
+        assert min(abs(low), abs(high)) <= slack
 
 
 @given(seeds)
