@@ -208,9 +208,10 @@ def _cut(log: np.ndarray, runs: list[_Run], meta: dict[str, Any]) -> Episodes:
 def collect_for(
     env_id: str, steps: int, seed: int, *, stay: bool = False, progress: Progress | None = None
 ) -> Episodes:
-    """An environment's data, whichever family it is of: Maze2D, Multi2D, PointMaze or OGBench's pointmaze.
+    """An environment's data, whichever family it is of: Maze2D, Multi2D, PointMaze, OGBench's pointmaze or the arm.
 
-    ``stay`` says nothing of OGBench, whose walker never rests. Raises DFPlannerError on an unknown id.
+    ``stay`` says nothing of OGBench, whose walker never rests, and of the arm, which always does. Raises
+    DFPlannerError on an unknown id.
     """
     from dfplanner_envs.ogbench_maze import collect_ogbench, ogbench_size
     from dfplanner_envs.point_maze import collect_point_maze, point_maze_of
@@ -291,7 +292,7 @@ def collect_to_file(
 
     if format not in ("d4rl", "minari"):
         raise DFPlannerError(f"no format is called {format!r}; known ones are d4rl, minari")
-    name = _checked(env, stay, registered=format == "minari")
+    name = collectable(env, stay, registered=format == "minari")
     if format == "minari":
         new_minari_path(str(out))  # so that a taken name is known before the work, not after
     with tqdm(total=steps, unit="step", unit_scale=True, desc=f"collect {env}", disable=not progress) as bar:
@@ -302,8 +303,8 @@ def collect_to_file(
     return write_minari(str(out), episodes, name)
 
 
-def _checked(env: str, stay: bool, registered: bool) -> str:
-    """The id under which Gymnasium knows the environment; ``registered``: its package has been imported.
+def collectable(env: str, stay: bool = False, registered: bool = False) -> str:
+    """The id under which Gymnasium knows an environment that ``collect_for`` does; ``registered``: import its package.
 
     Raises DFPlannerError on an unknown one, or where the package is absent, or on ``stay`` for what never rests.
     """
@@ -311,6 +312,8 @@ def _checked(env: str, stay: bool, registered: bool) -> str:
     from dfplanner_envs.point_maze import make_point_maze, point_maze_of
     from dfplanner_envs.wrappers import known_ids
 
+    if env == "arm-reach":
+        return "dfplanner/ArmReach-v0"
     if size := ogbench_size(env):
         if stay:
             raise DFPlannerError(f"the walker that makes {env}'s data never rests; leave out stay")
@@ -323,5 +326,7 @@ def _checked(env: str, stay: bool, registered: bool) -> str:
     try:
         maze, multi = maze_of(env)
     except DFPlannerError as e:
-        raise DFPlannerError(f"no environment is called {env!r}; known ones are {', '.join(known_ids())}") from e
+        raise DFPlannerError(
+            f"no environment is called {env!r}; known ones are {', '.join(known_ids())}, arm-reach"
+        ) from e
     return f"dfplanner/{'Multi2D' if multi else 'Maze2D'}-{TITLES[maze.name]}-v0"

@@ -20,7 +20,7 @@ class Collect:
 
     env: Positional[Env]
     """maze2d-umaze, -medium, -large, or multi2d-...; PointMaze_UMaze-v3, -Medium, -Large; pointmaze-medium-navigate-v0,
-    -large, -giant."""
+    -large, -giant; arm-reach."""
     steps: int = 1_000_000
     """Environment steps."""
     seed: int = 0
@@ -48,8 +48,9 @@ def run(args: Sequence[str]) -> None:
 
 
 def default_out(env: str, format: str, stay: bool) -> str:
-    """``data/maze2d-large-stay.hdf5``, ``dfplanner/PointMaze_UMaze-v0``; raises DFPlannerError on an unknown one."""
-    from dfplanner.bench.tasks import task_of
+    """``data/maze2d-large-stay.hdf5``, ``dfplanner/pointmaze_umaze-v0``; raises DFPlannerError on an unknown one."""
+    from dfplanner_envs.collect import collectable
 
-    name = re.sub(r"-v\d+$", "", task_of(env).name) + ("-stay" if stay else "")
+    known = collectable(env, stay).removeprefix("dfplanner/").lower()
+    name = re.sub(r"-v\d+$", "", known) + ("-stay" if stay else "")
     return f"data/{name}.hdf5" if format == "d4rl" else f"dfplanner/{name}-v0"

@@ -19,6 +19,8 @@ from dfplanner.runtime.file import OnnxCheckpoint
 from dfplanner.settings import PlannerSettings
 from dfplanner.types import DFPlannerError, Plan
 from dfplanner_envs.mazes import Maze, in_wall, maze_of, nearest_cell, shortest_path
+from dfplanner_envs.ogbench_maze import ogbench_size
+from dfplanner_envs.point_maze import point_maze_of
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ def run(args: Sequence[str]) -> None:
 def maze_for(checkpoint: Checkpoint | OnnxCheckpoint, name: str) -> Maze:
     """The maze that a checkpoint was trained for; raises DFPlannerError if it was for none."""
     env = checkpoint.facts.get("config", {}).get("env")
+    if env and (ogbench_size(env) or point_maze_of(env)):
+        raise DFPlannerError(f"{name} is for {env}; dfplanner bench {env} --policy df --plot FILE.png draws its plans")
     if checkpoint.spec.obs_dim != 4 or not env:
         raise DFPlannerError(f"checkpoint {name} was not trained for a maze; plan with it from Python")
     return maze_of(env)[0]

@@ -100,7 +100,7 @@ def _arguments(args: Sequence[str]) -> Train:
 
 def _episodes(config: TrainConfig, progress: bool) -> Episodes:
     """The data that the configuration names, or its environment's own, in the frame of its models."""
-    from dfplanner_envs.collect import collect_for, in_model_frame
+    from dfplanner_envs.collect import collect_for, collectable, in_model_frame
 
     if config.data:
         episodes = in_model_frame(config.env, load_episodes(config.data))
@@ -109,9 +109,7 @@ def _episodes(config: TrainConfig, progress: bool) -> Episodes:
         return episodes
     from tqdm import tqdm
 
-    from dfplanner.bench.tasks import task_of
-
-    task_of(config.env)  # an unknown one is told before there is a bar
+    collectable(config.env)  # an unknown one is told before there is a bar
     with tqdm(total=config.data_steps, unit="step", unit_scale=True, desc="collect", disable=not progress) as bar:
         return collect_for(config.env, config.data_steps, config.seed, stay=config.stay, progress=bar.update)
 

@@ -64,6 +64,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     untrained(tmp_path / "ok.safetensors")
     untrained(tmp_path / "nan.safetensors", weight=float("nan"))
     untrained(tmp_path / "arm.safetensors", env=None)
+    untrained(tmp_path / "point.safetensors", env="PointMaze_UMaze-v3")
     (tmp_path / "cut.safetensors").write_bytes((tmp_path / "ok.safetensors").read_bytes()[:-20])
     (tmp_path / "file").write_text("hello")
     (tmp_path / "text.hdf5").write_text("hello")

@@ -14,6 +14,7 @@ from dfplanner.bench import validate
 from dfplanner.bench.run import run_bench
 from dfplanner.checkpoint import Checkpoint
 from dfplanner.cli import main
+from dfplanner.cli.collect import default_out
 from dfplanner.data import Episodes, load_episodes
 from dfplanner_envs.collect import collect_for, in_model_frame
 from dfplanner_envs.wrappers import make
@@ -73,6 +74,15 @@ def test_minari_takes_it_and_makes_the_environment_again(env_id: str, here: Path
             at_goal = np.linalg.norm(seen["achieved_goal"] - seen["desired_goal"], axis=1) <= 0.45
             assert at_goal.any() and np.abs(seen["observation"][:, :2]).max() < 1.5
             np.testing.assert_array_equal(seen["achieved_goal"], seen["observation"][:, :2])
+
+
+@pytest.mark.parametrize(
+    ("env_id", "name"),
+    [("Multi2D-UMaze", "multi2d-umaze-stay"), (POINT, "pointmaze_umaze-stay"), ("arm-reach", "armreach-stay")],
+)
+def test_what_is_collected_has_a_name_by_default(env_id: str, name: str) -> None:
+    assert default_out(env_id, "d4rl", True) == f"data/{name}.hdf5"
+    assert default_out(env_id, "minari", True) == f"dfplanner/{name}-v0"
 
 
 def test_what_was_done_in_point_mazes_own_frame_is_what_its_ball_then_does(here: Path) -> None:

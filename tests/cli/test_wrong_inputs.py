@@ -44,8 +44,9 @@ WRONG = {
     "checkpoints file": "file cannot be read as safetensors",
     "plan --checkpoint cut.safetensors --start 1,1 --goal 3,1": "cut.safetensors cannot be read as safetensors",
     "plan --checkpoint arm.safetensors --start 1,1 --goal 3,1": "arm.safetensors was not trained for a maze",
+    "plan --checkpoint point.safetensors --start 1,1 --goal 3,1": "dfplanner bench PointMaze_UMaze-v3 --policy df --plot",
     # shapes
-    "train tiny.json --data flat.hdf5": r"observations have the shape \(300,\)",
+    "train tiny.json --data flat.hdf5": r"observations in flat.hdf5 have the shape \(300,\); \(steps, numbers\)",
     "train tiny.json --data short.hdf5": r"actions have the shape \(10, 2\)",
     "train tiny.json --data wide.hdf5": r"numbers, maze2d-umaze of \(4, 2\)",
     "train tiny.json --data ok.hdf5 --horizon 60 --no-stay": "no episode is as long as one window of 591 steps",
