@@ -44,7 +44,7 @@ WRONG = {
     "checkpoints file": "file cannot be read as safetensors",
     "plan --checkpoint cut.safetensors --start 1,1 --goal 3,1": "cut.safetensors cannot be read as safetensors",
     "plan --checkpoint arm.safetensors --start 1,1 --goal 3,1": "arm.safetensors was not trained for a maze",
-    "plan --checkpoint point.safetensors --start 1,1 --goal 3,1": "dfplanner bench PointMaze_UMaze-v3 --policy df --plot",
+    "plan --checkpoint point.safetensors --start 1,1 --goal 3,1": "dfplanner bench PointMaze_UMaze-v3 --policy df",
     # shapes
     "train tiny.json --data flat.hdf5": r"observations in flat.hdf5 have the shape \(300,\); \(steps, numbers\)",
     "train tiny.json --data short.hdf5": r"actions have the shape \(10, 2\)",
