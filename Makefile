@@ -52,5 +52,6 @@ $(VENV)/.core: $(MANIFEST) | $(BIN)/python
 $(VENV)/.dev: $(MANIFEST) | $(BIN)/python
 	$(INSTALL) -e ".[dev]"
 	$(INSTALL) --no-deps d4rl openpi-client
-	@mkdir -p $(VENV)/links && ln -sfn ../../envs $(VENV)/links/dfplanner_envs
+	@mkdir -p $(VENV)/links && ln -sfn ../../envs $(VENV)/links/dfplanner_envs && \
+		ln -sfn ../../robot $(VENV)/links/dfplanner_robot
 	@touch $@ $(VENV)/.core

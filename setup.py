@@ -5,6 +5,7 @@ from setuptools import find_packages, setup
 FOLDERS = {
     "dfplanner": "dfplanner",
     "dfplanner_envs": "envs",
+    "dfplanner_robot": "robot",
 }
 
 packages = [f"{name}.{sub}".rstrip(".") for name, at in FOLDERS.items() for sub in ["", *find_packages(at)]]
