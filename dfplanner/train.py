@@ -163,7 +163,8 @@ def prepare(config: TrainConfig, episodes: Episodes, device: str) -> Setup:
     obs_dim, act_dim = episodes.observations.shape[1], episodes.actions.shape[1]
     dt_s = float(episodes.meta.get("dt_s", 0.01))
     pos = tuple(episodes.meta.get("pos", (0, 1)))
-    spec = TokenSpec(obs_dim, act_dim, config.chunk, config.act_code, config.horizon, dt_s, pos)
+    code = min(config.act_code, config.chunk * act_dim)  # a chunk of few numbers is its own code
+    spec = TokenSpec(obs_dim, act_dim, config.chunk, code, config.horizon, dt_s, pos)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = build_model(config.model, spec, config.levels)
