@@ -70,7 +70,9 @@ def quick(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> No
         monkeypatch.setattr(trainer, "fit_inverse", partial(trainer.fit_inverse, steps=2))
 
 
-@pytest.mark.parametrize("change", [{}, {"act_code": 12}, {"hindsight": 0.5}, {"stay": True}, {"chunk": 2, "act_code": 2}])
+@pytest.mark.parametrize(
+    "change", [{}, {"act_code": 12}, {"hindsight": 0.5}, {"stay": True}, {"chunk": 2, "act_code": 2}]
+)
 def test_a_position_of_one_number_and_actions_of_one(change: dict[str, Any], tmp_path: Path) -> None:
     made = train(TrainConfig(**{**CONFIG, **change}), line(), tmp_path, progress=False)
     assert (made.spec.pos, made.spec.act_dim, made.spec.dt_s) == ((0,), 1, 0.05)
