@@ -19,10 +19,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dfplanner.commitment import committed_actions, known_actions
+from dfplanner.dynamics import Dynamics
 from dfplanner.guidance import Objective
 from dfplanner.planner import Planner
 from dfplanner.types import DFPlannerError, Plan
-from dfplanner.warm import known_actions
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class PlanRequest:
     """Ticks since ``previous`` began."""
     committed: int
     """Actions of ``previous`` from there on that will be executed before an answer can arrive."""
+    foreseen: NDArray[np.float64] | None = None
+    """(B, obs) what they will lead to, if that is known."""
 
 
 MakePlan = Callable[[PlanRequest], Plan]
@@ -64,7 +67,15 @@ def plans_of(planner: Planner, generator: torch.Generator | None = None) -> Make
     """Requests answered by a planner in this process."""
 
     def make(r: PlanRequest) -> Plan:
-        return planner.plan(r.observation, r.objective, r.previous, r.committed, generator, elapsed=r.elapsed)
+        return planner.plan(
+            r.observation,
+            r.objective,
+            r.previous,
+            r.committed,
+            generator,
+            elapsed=r.elapsed,
+            foreseen=r.foreseen,
+        )
 
     return make
 
@@ -150,8 +161,9 @@ class AsynchronousController:
     will be executed meanwhile: the longest of the last ten delays (at first ``expected_delay``), in ticks. A plan that
     arrives later than that is entered at its right place; one jump may show, and is counted in ``late``. Where the old
     plan ends before a new one is there, ``fallback`` acts and ``stalls`` counts; so it does until the first plan.
-    ``commit=False`` tells plans nothing of what is under way. ``act``, ``reset`` and ``close`` may come from several
-    threads.
+    With ``dynamics`` a plan goes on from where the committed actions are predicted to lead; without, whole chunks of
+    them are held, and the model says where. ``commit=False`` tells plans nothing of what is under way. ``act``,
+    ``reset`` and ``close`` may come from several threads.
     """
 
     def __init__(
@@ -160,6 +172,7 @@ class AsynchronousController:
         replan_every: int,
         act_dim: int,
         *,
+        dynamics: Dynamics | None = None,
         fallback: Fallback = "zero",
         commit: bool = True,
         expected_delay: int = 0,
@@ -173,7 +186,7 @@ class AsynchronousController:
             raise DFPlannerError(f"the fallback is {fallback!r}; expected 'zero', 'hold' or a function")
         self.worker, self.replan_every, self.act_dim = worker, replan_every, act_dim
         self.fallback: Fallback = fallback
-        self.commit = commit
+        self.commit, self.dynamics = commit, dynamics
         self._recent: deque[int] = deque([expected_delay], maxlen=10)
         self._lock = threading.RLock()
         self.reset()
@@ -187,7 +200,7 @@ class AsynchronousController:
             """Whether the last tick was the first of another plan, and whether it had none."""
             self.plans = self.stalls = self.late = 0
             """Plans that arrived, ticks without one, plans that came later than they were committed for."""
-            self._tick = self._begun = 0
+            self._tick = self._begun = self._stalled_since = 0
             self._asked: int | None = None
             self._pending: PlanRequest | None = None
             self._last: NDArray[np.float32] | None = None
@@ -207,8 +220,9 @@ class AsynchronousController:
                 self._receive(tick)
             action = self._action(tick)
             self.stalled = action is None
-            self.stalls += self.stalled
             if action is None:
+                self.stalls += 1
+                self._stalled_since += 1
                 action = self._fall_back(observation)
             self._last, self._tick = action, tick + 1
             return action
@@ -227,13 +241,16 @@ class AsynchronousController:
         return self._asked is None or tick - self._asked >= self.replan_every
 
     def _ask(self, tick: int, observation: NDArray[np.float64], objective: Objective | None) -> None:
-        previous, elapsed = (self.plan, tick - self._begun) if self.commit else (None, 0)
+        previous, elapsed = (self.plan, tick - self._begun) if self.commit and self.plan else (None, 0)
         left = known_actions(previous) - elapsed if previous is not None else 0
         committed = max(0, min(self.expected_delay, left))
-        self._asked = tick
+        self._asked, self._stalled_since = tick, 0
         # the caller may write the next observation into the same array while the worker reads this one
         seen = np.array(observation)
-        self._pending = PlanRequest(tick, seen, objective, previous, elapsed if previous else 0, committed)
+        foreseen = None
+        if previous is not None and committed and self.dynamics is not None:
+            foreseen = self.dynamics.predict(seen, committed_actions(previous, elapsed, committed))
+        self._pending = PlanRequest(tick, seen, objective, previous, elapsed, committed, foreseen)
         self.worker.submit(self._pending)
 
     def _receive(self, tick: int) -> None:
@@ -250,8 +267,8 @@ class AsynchronousController:
             raise
 
     def _adopt(self, plan: Plan, request: PlanRequest, tick: int) -> None:
-        """From this tick on ``plan`` is executed; it began when it was asked for."""
-        self.plan, self._begun, self.switched = plan, request.tick, True
+        """From this tick on ``plan`` is executed; it began when it was asked for, and stood still during a stall."""
+        self.plan, self._begun, self.switched = plan, request.tick + self._stalled_since, True
         self.plans += 1
 
     def _action(self, tick: int) -> NDArray[np.float32] | None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dfplanner.checkpoint import Checkpoint
+from dfplanner.commitment import Elapsed, begin_after, check_previous, committed_actions, join
 from dfplanner.guidance import Objective, ReachGoal
 from dfplanner.matrices import Matrix
 from dfplanner.models.build import Denoiser
@@ -19,7 +20,7 @@ from dfplanner.request import Request, new_request, read_history
 from dfplanner.sampler import Guidance, Sampler
 from dfplanner.settings import PlannerSettings
 from dfplanner.types import Array, DFPlannerError, Plan
-from dfplanner.warm import Elapsed, check_previous, committed_actions, rest, warm_start
+from dfplanner.warm import rest, warm_start
 
 
 class Planner:
@@ -30,6 +31,7 @@ class Planner:
         self.spec, self.tokenizer, self.schedule = checkpoint.spec, checkpoint.tokenizer, checkpoint.schedule
         self.device = self.tokenizer.obs_mean.device
         self.parts = torch.from_numpy(self.tokenizer.part_of).to(self.device)
+        self._code = {name: value.cpu().numpy() for name, value in self.tokenizer.stats().items()}
         self.calls = 0
         """Network evaluations that the last plan took."""
 
@@ -49,6 +51,7 @@ class Planner:
         generator: torch.Generator | None = None,
         *,
         elapsed: Elapsed = 0,
+        foreseen: NDArray[np.float64] | None = None,
         trust: int = 0,
         settings: PlannerSettings | None = None,
         trace: bool = False,
@@ -57,17 +60,27 @@ class Planner:
 
         history (B, obs): the present; or (B, H, obs): observations one chunk apart, the present last. ``previous``,
         with the ``elapsed`` environment steps since it began (one number, or one each), warm-starts; its next
-        ``committed`` actions are kept.
-        ``trust``: the observations' noise level, 0 if exact. Raises DFPlannerError on what it cannot use.
+        ``committed`` actions are the new plan's first. With ``foreseen`` (B, obs), the observation they will lead to,
+        the plan goes on from there (``Plan.lead``). Without, whole chunks of them are held at level 0, and the model
+        says where they lead; of a chunk that is committed in part the model knows nothing. ``trust``: the observations'
+        noise level, 0 if exact. Raises DFPlannerError on what it cannot use.
         """
         s = settings or self.settings
         horizon = self.spec.horizon if s.horizon is None else s.horizon
         if horizon < 2:
             raise DFPlannerError(f"a plan needs a horizon of at least 2 tokens, got {horizon}")
         seen = read_history(self.checkpoint, history)
-        check_previous(self.checkpoint, len(seen), previous, elapsed, committed)
+        check_previous(len(seen), previous, elapsed, committed)
         if not 0 <= trust <= self.schedule.levels:
             raise DFPlannerError(f"trust is {trust}; expected a level of 0 (exact) to {self.schedule.levels}")
+        if foreseen is not None:
+            if previous is None or not committed:
+                raise DFPlannerError(
+                    "an observation is foreseen, but no actions are committed that lead to it; give both"
+                )
+            known, since = {"trust": trust, "settings": settings, "trace": trace}, elapsed + committed
+            plan = self.plan(foreseen, objective, previous, 0, generator, elapsed=since, **known)
+            return begin_after(plan, previous, elapsed, committed, self.spec, self._code)
         tokens = min(horizon, self.spec.horizon)
         r = new_request(self.checkpoint, seen.repeat(s.candidates, 1, 1), objective, tokens, trust, s, generator)
         if previous is not None:
@@ -179,6 +192,15 @@ class Planner:
         actions = chunks.flatten(1, 2).cpu().numpy()
         if previous is not None and committed:
             actions[:, :committed] = committed_actions(previous, elapsed, committed)
+            if committed % self.spec.chunk:
+                join(
+                    actions[:, : self.spec.chunk * int(known.sum())],
+                    previous,
+                    elapsed,
+                    committed,
+                    self.spec,
+                    self._code,
+                )
         if not np.isfinite(actions).all() or not torch.isfinite(states).all():
             raise DFPlannerError(
                 "the plan came out with numbers that are not finite; lower the guidance, or check the checkpoint"

@@ -80,6 +80,9 @@ class Plan:
     """(B, T, width) the normalised tokens, from which the next plan can be warm-started."""
     trace: tuple[tuple[Array, NDArray[np.int64]], ...] = ()
     """If asked for: after each sampling step, the states (B, T, obs_dim) and the levels (T, 2)."""
+    lead: int = 0
+    """Actions in front that were under way when it was made: ``actions`` holds so many more, and state 0 is not what
+    was observed but what they were foreseen to lead to."""
 
 
 @dataclass(frozen=True)

@@ -4,43 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from dfplanner import matrices
 from dfplanner.checkpoint import Checkpoint
+from dfplanner.commitment import Elapsed, committed_actions
 from dfplanner.request import Request
 from dfplanner.settings import PlannerSettings
 from dfplanner.types import DFPlannerError, Plan
-
-Elapsed = int | NDArray[np.int64]
-"""Environment steps since a plan began: one number for the batch, or one each (B,)."""
-
-
-def check_previous(checkpoint: Checkpoint, batch: int, previous: Plan | None, elapsed: Elapsed, committed: int) -> None:
-    """Raises DFPlannerError unless a plan can begin ``elapsed`` steps into ``previous``, with that many committed."""
-    if committed < 0 or np.shape(elapsed) not in ((), (batch,)) or np.min(elapsed) < 0:
-        raise DFPlannerError(
-            f"committed {committed} and elapsed {elapsed} were given; expected counts of steps, elapsed one for all or "
-            f"one for each of {batch}"
-        )
-    if previous is None:
-        if committed:
-            raise DFPlannerError(
-                f"{committed} actions are said to be committed, but no previous plan was given; pass previous="
-            )
-    elif len(previous.tokens) != batch:
-        raise DFPlannerError(
-            f"the previous plan is for a batch of {len(previous.tokens)}, the history for {batch}; they must agree"
-        )
-    elif committed:
-        committed_actions(previous, elapsed, committed)
 
 
 def rest(checkpoint: Checkpoint, previous: Plan, elapsed: Elapsed, tokens: int) -> tuple[Tensor, int]:
     """Observations (B, n, obs), normalised, that a plan foresaw for the next ``tokens`` tokens, as far as all go: n."""
     old = torch.from_numpy(previous.tokens).to(checkpoint.tokenizer.obs_mean.device)[..., : checkpoint.spec.obs_dim]
-    past = torch.from_numpy(np.broadcast_to(elapsed, len(old)) / checkpoint.spec.chunk).to(old.device)
+    since = np.maximum(0, np.broadcast_to(elapsed, len(old)) - previous.lead)
+    past = torch.from_numpy(since / checkpoint.spec.chunk).to(old.device)
     where = torch.arange(1, tokens + 1, device=old.device) + past[:, None]  # (B, tokens)
     fits = int((where <= old.shape[1] - 1).all(0).sum())
     where = where[:, :fits]
@@ -48,24 +26,6 @@ def rest(checkpoint: Checkpoint, previous: Plan, elapsed: Elapsed, tokens: int) 
     f = (where - lo).to(old)[..., None]
     rows = torch.arange(len(old), device=old.device)[:, None]
     return (1 - f) * old[rows, lo] + f * old[rows, (lo + 1).clamp(max=old.shape[1] - 1)], fits
-
-
-def known_actions(plan: Plan) -> int:
-    """How many actions of a plan, from its first on, were denoised; the others are zero."""
-    return plan.chunk * int(np.cumprod(plan.levels[0, 1:, 1] == 0).sum())
-
-
-def committed_actions(previous: Plan, elapsed: Elapsed, n: int) -> NDArray[np.float32]:
-    """The n actions (B, n, act) of a plan from ``elapsed`` on; raises DFPlannerError if it does not hold so many."""
-    last, known = int(np.max(elapsed)), known_actions(previous)
-    if last + n > known:
-        raise DFPlannerError(
-            f"{n} actions from step {last} on are said to be committed, but the previous plan holds {known}; "
-            "plan more action_chunks"
-        )
-    b = len(previous.actions)
-    steps = np.broadcast_to(elapsed, b)[:, None] + np.arange(n)
-    return previous.actions[np.arange(b)[:, None], steps]
 
 
 def warm_start(

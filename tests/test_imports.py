@@ -11,7 +11,9 @@ FOLDERS = {"dfplanner": "dfplanner", "dfplanner_envs": "envs", "dfplanner_robot"
 
 ORDER: list[set[str]] = [
     {"dfplanner.types"},
+    {"dfplanner.commitment"},
     {"dfplanner.schedules", "dfplanner.levels", "dfplanner.optim", "dfplanner.data"},
+    {"dfplanner.dynamics"},
     {"dfplanner.matrices", "dfplanner.models"},
     {"dfplanner.guidance"},
     {"dfplanner.sampler", "dfplanner.settings"},

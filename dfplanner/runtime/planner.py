@@ -10,19 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dfplanner.commitment import Elapsed, begin_after, check_previous, committed_actions, join
 from dfplanner.matrices import Matrix
 from dfplanner.runtime.file import OnnxCheckpoint
 from dfplanner.runtime.goals import Goal, goals_of
-from dfplanner.runtime.request import (
-    Elapsed,
-    Request,
-    check_previous,
-    committed_actions,
-    new_request,
-    read_history,
-    rest,
-    warm_start,
-)
+from dfplanner.runtime.request import Request, new_request, read_history, rest, warm_start
 from dfplanner.runtime.sampler import Noise, OnnxSampler, noise_from
 from dfplanner.settings import PlannerSettings
 from dfplanner.types import Array, DFPlannerError, Plan
@@ -41,6 +33,8 @@ class OnnxPlanner:
     def __init__(self, checkpoint: OnnxCheckpoint, settings: PlannerSettings | None = None) -> None:
         self.checkpoint, self.settings = checkpoint, settings or PlannerSettings()
         self.spec, self.tokenizer, self.schedule = checkpoint.spec, checkpoint.tokenizer, checkpoint.schedule
+        code = self.tokenizer
+        self._code = {"act_mean": code.act_mean, "act_basis": code.act_basis, "act_scale": code.act_scale}
         self.calls = 0
         """Network evaluations that the last plan took."""
 
@@ -53,6 +47,7 @@ class OnnxPlanner:
         generator: Any = None,
         *,
         elapsed: Elapsed = 0,
+        foreseen: NDArray[np.float64] | None = None,
         trust: int = 0,
         settings: PlannerSettings | None = None,
         trace: bool = False,
@@ -72,6 +67,14 @@ class OnnxPlanner:
         check_previous(len(seen), previous, elapsed, committed)
         if not 0 <= trust <= k:
             raise DFPlannerError(f"trust is {trust}; expected a level of 0 (exact) to {k}")
+        if foreseen is not None:
+            if previous is None or not committed:
+                raise DFPlannerError(
+                    "an observation is foreseen, but no actions are committed that lead to it; give both"
+                )
+            known, since = {"trust": trust, "settings": settings, "trace": trace}, elapsed + committed
+            plan = self.plan(foreseen, objective, previous, 0, generator, elapsed=since, **known)
+            return begin_after(plan, previous, elapsed, committed, self.spec, self._code)
         many = np.tile(seen, (s.candidates, 1, 1))
         r = new_request(self.checkpoint, many, goals, min(horizon, self.spec.horizon), trust, s, noise)
         if previous is not None:
@@ -91,8 +94,13 @@ class OnnxPlanner:
         tokens, levels = x[:, r.context :], r.matrix[-1, r.context :]
         while tokens.shape[1] < horizon:
             tokens, levels = self._continue(tokens, levels, horizon, goals, sampler, s, noise)
-        kept = None if previous is None or not committed else committed_actions(previous, elapsed, committed)
-        return self._plan(tokens, levels, goals, kept, tuple(steps))
+        plan = self._plan(tokens, levels, goals, tuple(steps))
+        if previous is not None and committed:
+            plan.actions[:, :committed] = committed_actions(previous, elapsed, committed)
+            if committed % self.spec.chunk:
+                planned = plan.actions[:, : self.spec.chunk * int((levels[1:, 1] == 0).sum())]
+                join(planned, previous, elapsed, committed, self.spec, self._code)
+        return plan
 
     def _best(
         self, x: Array, b: int, r: Request, goals: Sequence[Goal], previous: Plan | None, elapsed: Elapsed
@@ -141,15 +149,12 @@ class OnnxPlanner:
         tokens: Array,
         levels: Matrix,
         goals: Sequence[Goal],
-        kept: Array | None,
         trace: tuple[tuple[Array, Matrix], ...],
     ) -> Plan:
         d = self.spec.obs_dim
         states, chunks = self.tokenizer.decode_obs(tokens[..., :d]), self.tokenizer.decode_actions(tokens[:, 1:, d:])
         chunks = np.where((levels[1:, 1] == 0)[None, :, None, None], chunks, np.float32(0))
         actions = chunks.reshape(len(chunks), -1, self.spec.act_dim)
-        if kept is not None:
-            actions[:, : kept.shape[1]] = kept
         if not np.isfinite(actions).all() or not np.isfinite(states).all():
             raise DFPlannerError("the plan came out with numbers that are not finite; check the checkpoint")
         every = np.repeat(levels[None], len(states), 0)

@@ -9,15 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfplanner import matrices
+from dfplanner.commitment import Elapsed, committed_actions
 from dfplanner.matrices import Matrix
 from dfplanner.runtime.file import OnnxCheckpoint
 from dfplanner.runtime.goals import Goal
 from dfplanner.runtime.sampler import Noise
 from dfplanner.settings import PlannerSettings
 from dfplanner.types import Array, DFPlannerError, Plan
-
-Elapsed = int | NDArray[np.int64]
-"""Environment steps since a plan began: one number for the batch, or one each (B,)."""
 
 
 @dataclass
@@ -109,50 +107,17 @@ def _goal(c: OnnxCheckpoint, goals: Sequence[Goal], b: int, s: PlannerSettings) 
     return c.tokenizer.goal_token(goal, pace), np.array([level, k if s.pace is None else 0])
 
 
-def check_previous(batch: int, previous: Plan | None, elapsed: Elapsed, committed: int) -> None:
-    """Raises DFPlannerError unless a plan can begin ``elapsed`` steps into ``previous``, with that many committed."""
-    if committed < 0 or np.shape(elapsed) not in ((), (batch,)) or np.min(elapsed) < 0:
-        raise DFPlannerError(
-            f"committed {committed} and elapsed {elapsed} were given; expected counts of steps, elapsed one for all or "
-            f"one for each of {batch}"
-        )
-    if previous is None:
-        if committed:
-            raise DFPlannerError(
-                f"{committed} actions are said to be committed, but no previous plan was given; pass previous="
-            )
-    elif len(previous.tokens) != batch:
-        raise DFPlannerError(
-            f"the previous plan is for a batch of {len(previous.tokens)}, the history for {batch}; they must agree"
-        )
-    elif committed:
-        committed_actions(previous, elapsed, committed)
-
-
 def rest(c: OnnxCheckpoint, previous: Plan, elapsed: Elapsed, tokens: int) -> tuple[Array, int]:
     """Observations (B, n, obs), normalised, that a plan foresaw for the next ``tokens`` tokens, as far as all go: n."""
     old = previous.tokens[..., : c.spec.obs_dim]
-    where = np.arange(1, tokens + 1) + (np.broadcast_to(elapsed, len(old)) / c.spec.chunk)[:, None]
+    since = np.maximum(0, np.broadcast_to(elapsed, len(old)) - previous.lead)
+    where = np.arange(1, tokens + 1) + (since / c.spec.chunk)[:, None]
     fits = int((where <= old.shape[1] - 1).all(0).sum())
     where = where[:, :fits]
     lo = np.minimum(np.floor(where).astype(np.int64), max(0, old.shape[1] - 2))
     f, rows = (where - lo).astype(np.float32)[..., None], np.arange(len(old))[:, None]
     body = (1 - f) * old[rows, lo] + f * old[rows, np.minimum(lo + 1, old.shape[1] - 1)]
     return body.astype(np.float32), fits
-
-
-def committed_actions(previous: Plan, elapsed: Elapsed, n: int) -> Array:
-    """The n actions (B, n, act) of a plan from ``elapsed`` on; raises DFPlannerError if it does not hold so many."""
-    last = int(np.max(elapsed))
-    known = previous.chunk * int(np.cumprod(previous.levels[0, 1:, 1] == 0).sum())
-    if last + n > known:
-        raise DFPlannerError(
-            f"{n} actions from step {last} on are said to be committed, but the previous plan holds {known}; "
-            "plan more action_chunks"
-        )
-    b = len(previous.actions)
-    steps = np.broadcast_to(elapsed, b)[:, None] + np.arange(n)
-    return previous.actions[np.arange(b)[:, None], steps]
 
 
 def warm_start(

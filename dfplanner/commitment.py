@@ -1,0 +1,88 @@
+"""Actions under way: which they are, and how a plan begins with them. NumPy alone, for every runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfplanner.types import Array, DFPlannerError, Plan, TokenSpec
+
+Elapsed = int | NDArray[np.int64]
+"""Environment steps since a plan began: one number for the batch, or one each (B,)."""
+
+FIRM = 10.0
+"""Weight of an action under way against one that is not, where they are fitted together."""
+
+
+def check_previous(batch: int, previous: Plan | None, elapsed: Elapsed, committed: int) -> None:
+    """Raises DFPlannerError unless a plan can begin ``elapsed`` steps into ``previous``, with that many committed."""
+    if committed < 0 or np.shape(elapsed) not in ((), (batch,)) or np.min(elapsed) < 0:
+        raise DFPlannerError(
+            f"committed {committed} and elapsed {elapsed} were given; expected counts of steps, elapsed one for all or "
+            f"one for each of {batch}"
+        )
+    if previous is None:
+        if committed:
+            raise DFPlannerError(
+                f"{committed} actions are said to be committed, but no previous plan was given; pass previous="
+            )
+    elif len(previous.tokens) != batch:
+        raise DFPlannerError(
+            f"the previous plan is for a batch of {len(previous.tokens)}, the history for {batch}; they must agree"
+        )
+    elif committed:
+        committed_actions(previous, elapsed, committed)
+
+
+def known_actions(plan: Plan) -> int:
+    """How many actions of a plan, from its first on, were denoised; the others are zero."""
+    return plan.lead + plan.chunk * int(np.cumprod(plan.levels[0, 1:, 1] == 0).sum())
+
+
+def committed_actions(previous: Plan, elapsed: Elapsed, n: int) -> NDArray[np.float32]:
+    """The n actions (B, n, act) of a plan from ``elapsed`` on; raises DFPlannerError if it does not hold so many."""
+    last, known = int(np.max(elapsed)), known_actions(previous)
+    if last + n > known:
+        raise DFPlannerError(
+            f"{n} actions from step {last} on are said to be committed, but the previous plan holds {known}; "
+            "plan more action_chunks"
+        )
+    b = len(previous.actions)
+    steps = np.broadcast_to(elapsed, b)[:, None] + np.arange(n)
+    return previous.actions[np.arange(b)[:, None], steps]
+
+
+def begin_after(
+    plan: Plan, previous: Plan, elapsed: Elapsed, committed: int, spec: TokenSpec, stats: Mapping[str, NDArray]
+) -> Plan:
+    """A plan from where the committed actions lead, with these in front of it, smoothly joined."""
+    kept = committed_actions(previous, elapsed, committed)
+    actions = np.concatenate([kept, plan.actions], 1)
+    join(actions, previous, elapsed, committed, spec, stats)
+    return replace(plan, actions=actions, lead=committed)
+
+
+def join(
+    actions: Array, previous: Plan, elapsed: Elapsed, committed: int, spec: TokenSpec, stats: Mapping[str, NDArray]
+) -> None:
+    """Lets new actions (B, n, act), the first ``committed`` of them the previous plan's, set out from these smoothly.
+
+    A chunk around the join, half of it under way, is fitted by the action code (``stats``: the tokenizer's), firmly
+    where it is under way; what is not is replaced by the fit. So the join is as smooth as a chunk is inside. Nothing is
+    done where there is nothing under way, or no whole chunk after it.
+    """
+    before = min(spec.chunk // 2, int(np.min(elapsed)) + committed)
+    after = spec.chunk - before
+    if not before or committed + spec.chunk > actions.shape[1]:
+        return
+    past = committed_actions(previous, np.asarray(elapsed) + committed - before, before)
+    window = np.concatenate([past, actions[:, committed : committed + after]], 1)
+    weight = np.repeat([FIRM, 1.0], [before * spec.act_dim, after * spec.act_dim])
+    mean, scale = np.asarray(stats["act_mean"], np.float64), np.asarray(stats["act_scale"], np.float64)
+    basis = (np.asarray(stats["act_basis"], np.float64) * scale[:, None]).T  # (chunk · act, act_code)
+    fit = basis @ np.linalg.pinv(basis * weight[:, None] ** 0.5) * weight**0.5
+    flat = (window.reshape(len(window), -1) - mean) @ fit.T + mean
+    actions[:, committed : committed + after] = flat.reshape(window.shape)[:, before:]
