@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from dfplanner.types import DFPlannerError
 from dfplanner_robot.trajectory import Floats, JointTrajectory
@@ -70,12 +70,14 @@ def stops(v: ArrayLike, a: ArrayLike, limits: JointLimits) -> Stop:
     return Stop(durations.sum(0), ends.min(0), ends.max(0), fastest)
 
 
-def can_stop(q: ArrayLike, v: ArrayLike, a: ArrayLike, limits: JointLimits, tolerance: float = 1e-6) -> Floats:
+def can_stop(
+    q: ArrayLike, v: ArrayLike, a: ArrayLike, limits: JointLimits, tolerance: float = 1e-6
+) -> NDArray[np.bool_]:
     """(...) whether from positions, velocities and accelerations (..., J) the time-optimal stop keeps every limit."""
     q, stop = np.asarray(q, np.float64), stops(v, a, limits)
     inside = (q + stop.below >= limits.lower - tolerance) & (q + stop.above <= limits.upper + tolerance)
     slow = (stop.speed <= limits.velocity * (1 + tolerance)) & (np.abs(a) <= limits.acceleration * (1 + tolerance))
-    return (inside & slow).all(-1)
+    return np.asarray((inside & slow).all(-1))
 
 
 def _hard(v: Floats, a: Floats, top: Floats, jerk: Floats) -> tuple[Floats, Floats]:
@@ -116,7 +118,8 @@ def brake(
     times = ends[np.append(True, np.diff(ends) > MERGED_S)]
     if ends[-1] > 0:
         times = np.append(times[: max(1, len(times) - 1)], max(ends[-1], MERGED_S))
-    state = tuple(np.broadcast_to(x, (len(times), len(q))) for x in (q, v, a))
+    shape = len(times), len(q)
+    state = np.broadcast_to(q, shape), np.broadcast_to(v, shape), np.broadcast_to(a, shape)
     begun = np.zeros(len(q))
     for jerk_now, t in zip(jerks, durations, strict=True):
         state = _moved(*state, jerk_now, np.clip(times[:, None] - begun, 0.0, t))

@@ -308,13 +308,17 @@ class ArmCore:
     def _ending(self, new: JointTrajectory) -> JointTrajectory:
         """A trajectory, and then a stop."""
         assert new.velocities is not None and new.accelerations is not None
-        stop = brake(new.names, new.end, new.positions[-1], new.velocities[-1], self._gentle, new.accelerations[-1])
-        assert stop.velocities is not None and stop.accelerations is not None
+        stop = brake(new.names, 0.0, new.positions[-1], new.velocities[-1], self._gentle, new.accelerations[-1])
+        # A few even points say it well enough; the ends of its parts can lie less than a microsecond apart.
+        pieces = max(2, math.ceil(stop.end / (self.settings.dt_s / 2))) if stop.end > 0 else 0
+        t = stop.end * np.arange(pieces + 1) / max(1, pieces)
+        q, v, a, _ = stop.curve.at(t)
+        v[-1] = a[-1] = 0.0
         return replace(
             new,
-            times=np.concatenate([new.times, new.times[-1] + stop.times[1:]]),
-            positions=np.concatenate([new.positions, stop.positions[1:]]),
-            velocities=np.concatenate([new.velocities, stop.velocities[1:]]),
-            # the stop's own, as far as its limits allow
-            accelerations=np.concatenate([new.accelerations[:-1], stop.accelerations]),
+            times=np.concatenate([new.times, new.times[-1] + t[1:]]),
+            positions=np.concatenate([new.positions, q[1:]]),
+            velocities=np.concatenate([new.velocities, v[1:]]),
+            # at the seam the stop's, which is as much as its limits allow
+            accelerations=np.concatenate([new.accelerations[:-1], a]),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -33,7 +34,7 @@ class Survived:
     """From there to rest."""
     mode: Mode
     """How the arm waits then."""
-    travelled: float
+    speed: float
     """The largest speed of a joint at the fault, in rad/s: whether there was anything to brake."""
 
 
@@ -102,7 +103,8 @@ class _Loop:
             self.guard.reset(self.clock.now)
         if self.guard.mode is Mode.STOPPED:
             self.guard.resume(self.clock.now)
-        self.planner.forget()
+        if self.guard.mode is not Mode.ACTIVE:
+            self.planner.forget()
 
     def suffer(self, kind: str | None, moving: int) -> Survived:
         """One fault after so many ticks of motion; the arm braked, or goes on, when it returns."""
@@ -153,3 +155,24 @@ def drill(
         found.append(loop.suffer(kinds[i % len(kinds)], int(rng.integers(8, 20))))
     broken = violations(loop.arm.commands, limits, s.dt_s)
     return Drilled(tuple(found), tuple(broken), loop.ticks)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The drill on the bundled arm's limits, its table printed; 1 if a command broke a limit."""
+    from dfplanner_envs.arm import reach_arm
+
+    parser = argparse.ArgumentParser("dfplanner_robot.drill", description=main.__doc__)
+    parser.add_argument("--faults", type=int, default=1000, help="how many, the kinds in turn")
+    parser.add_argument("--seed", type=int, default=0, help="of everything that is random")
+    given = parser.parse_args(arguments)
+    arm = reach_arm()
+    drilled = drill(arm.limits, arm.rest, given.faults, given.seed)
+    print(drilled.table())
+    print(f"\n{len(drilled.violations)} violations in {drilled.ticks} ticks")
+    for line in drilled.violations:
+        print(line)
+    return int(bool(drilled.violations))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -124,6 +124,8 @@ class FakePlanner:
         new = self._rng.random(len(self.limits)) < 0.15
         self._drive = np.where(new, self._rng.uniform(-1, 1, len(self.limits)), self._drive)
         wanted = np.clip(self._drive - 2 * ((place - middle) / half) ** 3, -1, 1) * top
+        gentle = 0.3 * self.limits.acceleration * self.actions / 2 * self.dt_s
+        wanted = speed + np.clip(wanted - speed, -gentle, gentle)
         ease = (1 - np.cos(np.pi * np.minimum(1, 2 * np.arange(1, self.actions + 1) / self.actions)))[:, None] / 2
         speeds = speed + ease * (wanted - speed)
         actions = speeds / self.limits.velocity

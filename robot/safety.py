@@ -207,7 +207,7 @@ class Guard:
         """
         if self._now is None or self.mode is Mode.IDLE:
             raise DFPlannerError("there is nothing to follow while idle; call start and tick first")
-        t = np.arange(max(1, round(seconds / self.settings.dt_s)) + 1) * self.settings.dt_s
+        t = self.settings.dt_s * np.arange(max(1, round(seconds / self.settings.dt_s)) + 1, dtype=np.float64)
         state = self._curve.at(np.minimum(self._tau + t, max(self._curve.end, self._tau)))
         way = brake(self.limits.names, self._now + t[-1], state.q[-1], state.v[-1], self.allowed, state.a[-1])
         assert way.velocities is not None and way.accelerations is not None
@@ -344,6 +344,7 @@ class Guard:
 
     def _agrees(self, now: float) -> None:
         self._sound(now)
+        assert self.senses.q is not None
         off = np.abs(self.senses.q - self._curve.at(self._tau).q).max()
         if off > self.settings.jump_rad:
             raise DFPlannerError(f"the arm is {off:.3f} rad from what is held; release it and start anew")

@@ -145,7 +145,7 @@ class Curve:
             inside = (t >= first) & (t <= last)
             i = np.clip(np.searchsorted(self.times, t, "right") - 1, 0, max(len(self.times) - 2, 0))
         else:  # the same for one time, which is what each tick asks
-            inside = bool(first <= t <= last)
+            inside = np.asarray(bool(first <= t <= last))
             i = min(max(bisect_right(self._when, float(t)) - 1, 0), max(len(self.times) - 2, 0))
         if len(self.times) == 1 or not np.any(inside):
             q = np.where((t > self.times[-1])[..., None], self.q[-1], self.q[0])
