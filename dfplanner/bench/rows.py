@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from numpy.typing import NDArray
 
@@ -15,6 +16,7 @@ from dfplanner.bench.tasks import Maze2DTask, Task, task_of
 from dfplanner.checkpoint import bundled
 from dfplanner.guidance import Objective, ReachGoal
 from dfplanner.planner import Planner
+from dfplanner.runtime import load_planner
 from dfplanner.settings import PlannerSettings
 from dfplanner.types import DFPlannerError
 
@@ -132,7 +134,10 @@ def make_policy(
     if r.make:
         return r.make(task)
     name = checkpoint or checkpoint_name(row, env_id)
-    planner = Planner.from_pretrained(name, r.by_task.get(task.name, r.settings), device)
+    settings = r.by_task.get(task.name, r.settings)
+    planner: Any = (
+        load_planner(name, settings) if name.endswith(".onnx") else Planner.from_pretrained(name, settings, device)
+    )
     spec = planner.spec
     if (spec.obs_dim, spec.act_dim) != (task.obs_dim, 2):
         raise DFPlannerError(

@@ -34,7 +34,8 @@ class Bench:
     action_noise: float = 0.0
     """Standard deviation of Gaussian noise on every action; actions lie in [-1, 1], and the noisy ones are clipped."""
     checkpoint: Name = ""
-    """A model's name, file or run folder, whose weights the planner's rows take instead of the bundled ones."""
+    """A model's name, file (an exported .onnx is run by ONNX Runtime) or run folder, whose weights the planner's rows take
+    instead of the bundled ones."""
     seed: int = 0
     """Episode i starts from seed 1,000,000 · SEED + i."""
     json: File = ""
@@ -51,7 +52,7 @@ class Bench:
 
 def run(args: Sequence[str]) -> None:
     """Run it all, and say where things are."""
-    if args and args[0] in ("serve", "runtimes"):
+    if args and args[0] in ("serve", "runtimes", "delay"):
         importlib.import_module(f"dfplanner.cli.bench_{args[0]}").run(args[1:])
         return
     a = parse(Bench, "bench", args)
