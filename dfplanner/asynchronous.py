@@ -210,6 +210,11 @@ class AsynchronousController:
         """Ticks until a plan is there: the longest of the last ten delays."""
         return max(self._recent)
 
+    @property
+    def place(self) -> int:
+        """Which of its plan's actions the last tick executed, counted from 0."""
+        return self._tick - 1 - self._begun
+
     def act(self, observation: NDArray[np.float64], objective: Objective | None = None) -> NDArray[np.float32]:
         """The actions (B, act) of this tick for observations (B, obs). Raises what the worker raises, once."""
         with self._lock:

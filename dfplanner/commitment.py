@@ -13,8 +13,9 @@ from dfplanner.types import Array, DFPlannerError, Plan, TokenSpec
 Elapsed = int | NDArray[np.int64]
 """Environment steps since a plan began: one number for the batch, or one each (B,)."""
 
-FIRM = 10.0
-"""Weight of an action under way against one that is not, where they are fitted together."""
+FIRM = 50.0
+"""Weight of an action under way against one that is not, where they are fitted together. Chosen in closed loop: 10
+leaves jumps, from 300 on the fit extrapolates and loops become unstable."""
 
 
 def check_previous(batch: int, previous: Plan | None, elapsed: Elapsed, committed: int) -> None:
@@ -70,13 +71,14 @@ def join(
 ) -> None:
     """Lets new actions (B, n, act), the first ``committed`` of them the previous plan's, set out from these smoothly.
 
-    A chunk around the join, half of it under way, is fitted by the action code (``stats``: the tokenizer's), firmly
-    where it is under way; what is not is replaced by the fit. So the join is as smooth as a chunk is inside. Nothing is
-    done where there is nothing under way, or no whole chunk after it.
+    A chunk around the join is fitted by the action code (``stats``: the tokenizer's), firmly where it is under way;
+    what is not is replaced by the fit. So the join is about as smooth as a chunk is inside. What is under way may
+    settle all of the code but two actions' worth, and at most half of the chunk. Nothing is done where nothing is under
+    way, or no whole chunk after it.
     """
-    before = min(spec.chunk // 2, int(np.min(elapsed)) + committed)
+    before = min(spec.chunk // 2, spec.act_code // spec.act_dim - 2, int(np.min(elapsed)) + committed)
     after = spec.chunk - before
-    if not before or committed + spec.chunk > actions.shape[1]:
+    if before < 1 or committed + spec.chunk > actions.shape[1]:
         return
     past = committed_actions(previous, np.asarray(elapsed) + committed - before, before)
     window = np.concatenate([past, actions[:, committed : committed + after]], 1)

@@ -34,8 +34,7 @@ class Bench:
     action_noise: float = 0.0
     """Standard deviation of Gaussian noise on every action; actions lie in [-1, 1], and the noisy ones are clipped."""
     checkpoint: Name = ""
-    """A model's name, file (an exported .onnx is run by ONNX Runtime) or run folder, whose weights the planner's rows take
-    instead of the bundled ones."""
+    """A model's name, file (.onnx: run by ONNX Runtime) or run folder; planners take it instead of the bundled ones."""
     seed: int = 0
     """Episode i starts from seed 1,000,000 · SEED + i."""
     json: File = ""
