@@ -46,7 +46,7 @@ def _ogbench(size: str, steps: int) -> TrainConfig:
     """Short windows: what is learnt is the way from here to the goal, and later tokens read it off the earlier ones."""
     name = f"pointmaze-{size}-navigate-v0"
     net = ModelConfig(period=64.0)  # its cells are four units wide
-    base = TrainConfig(name, name, chunk=20, horizon=6, steps=steps, stay=False, hindsight=0.2, goal_dropout=0.1)
+    base = TrainConfig(name, name, chunk=20, horizon=6, steps=steps, stay=False, hindsight=0.5, goal_dropout=0.1)
     return replace(base, model=net, batch=256)
 
 
@@ -70,7 +70,7 @@ _ARM = TrainConfig(
 
 _FOREIGN = [
     _ARM,
-    *(_ogbench(size, steps) for size, steps in (("medium", 5000), ("large", 8000), ("giant", 14000))),
+    *(_ogbench(size, steps) for size, steps in (("medium", 3500), ("large", 5000), ("giant", 9000))),
     *(_point_maze(title, steps) for title, steps in (("UMaze", 1500), ("Medium", 2500), ("Large", 4000))),
 ]
 

@@ -21,7 +21,8 @@ class Windows:
     A window may start anywhere in an episode up to ``after_arrival`` steps past its arrival; where it outruns the
     episode the last step repeats (in data that stays, the last step is at rest, so this is what would have happened).
     In data that does not stay windows lie inside their episode. ``hindsight`` is the share of windows whose goal is
-    replaced by a position reached inside the window (Andrychowicz et al. 2017).
+    replaced by a position reached later, on the way to the goal pursued, or inside the window where none is known
+    (Andrychowicz et al. 2017).
     """
 
     episodes: Episodes
@@ -54,6 +55,7 @@ class Windows:
             )
         self._low, self._count, self._end = begin, np.maximum(count, 0), end
         self._cum = np.cumsum(self._count)
+        self._until = _until(self._goals, begin)
 
     @property
     def length(self) -> int:
@@ -73,7 +75,7 @@ class Windows:
     def draw(self, n: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """States (n, horizon, obs), chunks (n, horizon-1, chunk, act), goals (n, g); pace (n, 2), NaN: unknown."""
         e, s = self.episodes, self.spec
-        rows, _ = self.indices(n, rng)
+        rows, episode = self.indices(n, rng)
         states = e.observations[rows[:, :: s.chunk]]
         chunks = e.actions[rows[:, :-1]].reshape(n, s.horizon - 1, s.chunk, s.act_dim)
         pos = list(s.pos)
@@ -82,8 +84,9 @@ class Windows:
         goals[unknown] = states[unknown, -1][:, pos]
         if self.hindsight > 0:
             swap = np.flatnonzero(rng.random(n) < self.hindsight)
-            when = rng.integers(1, s.horizon, len(swap))
-            goals[swap] = states[swap, when][:, pos]
+            first, last = rows[swap, 0], np.where(unknown[swap], rows[swap, -1], self._until[rows[swap, 0]])
+            when = rng.integers(first + 1, np.maximum(last, first + 1) + 1)
+            goals[swap] = e.observations[np.minimum(when, self._end[episode[swap]] - 1)][:, pos]
         pace = np.full((n, 2), np.nan, np.float32) if self.pace is None else self.pace[rows[:, 0]]
         return torch.from_numpy(states), torch.from_numpy(chunks), torch.from_numpy(goals), torch.from_numpy(pace)
 
@@ -95,6 +98,16 @@ class Windows:
             states.reshape(-1, self.spec.obs_dim).numpy(),
             chunks.reshape(-1, self.spec.chunk, self.spec.act_dim).numpy(),
         )
+
+
+def _until(goals: Array, starts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(N,) the row at which what is pursued at each row was reached or given up: the first with another goal."""
+    go_on = (goals[1:] == goals[:-1]).all(1)
+    go_on[starts[1:] - 1] = False
+    last = np.append(np.flatnonzero(~go_on), len(goals) - 1)
+    ends = last[np.searchsorted(last, np.arange(len(goals)))]
+    inside = np.append(starts[1:], len(goals))[np.searchsorted(starts, ends, side="right") - 1] - 1
+    return np.minimum(ends + 1, inside)
 
 
 def _checked_goals(e: Episodes, spec: TokenSpec) -> Array:

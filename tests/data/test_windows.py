@@ -27,13 +27,22 @@ def test_without_goals_a_window_reaches_its_own_end(columns: int) -> None:
     np.testing.assert_array_equal(goals[:, 0], states[:, -1, 2])
 
 
-def test_hindsight_takes_places_inside_the_window_and_else_the_goal_told() -> None:
+def test_hindsight_takes_places_on_the_way_to_the_goal_and_else_the_goal_told() -> None:
     data = episodes(np.arange(100, 104)[:, None])
-    states, _, goals, _ = Windows(data, SPEC, stay=False, hindsight=0.5).draw(400, np.random.default_rng(0))
+    moved = data.goals.copy()
+    moved[data.starts[0] + 12 : data.ends[0]] += 0.5  # another goal from the 13th step of the first episode on
+    data = Episodes(**{**vars(data), "goals": moved})
+    states, _, goals, _ = Windows(data, SPEC, stay=False, hindsight=0.5).draw(800, np.random.default_rng(0))
     told = goals[:, 0].numpy() >= 100
-    assert 0.35 < told.mean() < 0.65
-    inside = (goals[:, None, 0] == states[:, 1:, 2]).any(1).numpy()
-    np.testing.assert_array_equal(inside, ~told)
+    assert 0.4 < told.mean() < 0.6
+    where = {value: row for row, value in enumerate(data.observations[:, 2].tolist())}
+    first = np.array([where[v] for v in states[~told, 0, 2].tolist()])
+    sought = np.array([where[v] for v in goals[~told, 0].tolist()])
+    until = np.repeat(data.ends, 20)[first] - 1
+    until[first < 12] = 12  # where the first goal was given up
+    assert ((sought > first) & (sought <= until)).all()
+    assert (sought > first + 6).any(), "also beyond the window"
+    assert (sought[first < 12] == 12).any() and (sought == until).any()
 
 
 def test_an_episode_as_long_as_a_window_is_just_long_enough() -> None:

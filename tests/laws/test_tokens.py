@@ -173,7 +173,8 @@ def test_what_is_drawn_belongs_together(seed: int, hindsight: float, goals: bool
     assert (chunks.reshape(100, 12, 2)[..., 0] == rows[:, :12]).all(), "the actions between the observations"
     assert (chunks[..., 1] == -chunks[..., 0]).all()
     given = e.goals[first]
-    reached = (states[:, 1:, :2] == goal[:, None]).all(-1).any(1)
+    until = last if goals else rows[:, -1]  # the goal is the episode's, and pursued to its end
+    reached = (goal[:, 1] == own) & (goal[:, 0] >= np.minimum(first + 1, last)) & (goal[:, 0] <= until)
     kept = (goal == given).all(1)
     if goals:
         assert (kept | reached).all() and abs(kept.mean() - (1 - hindsight)) < 0.3
