@@ -37,7 +37,7 @@ class LinearDynamics:
     high: NDArray[np.float64]
 
     @classmethod
-    def fit(cls, episodes: Episodes, ridge: float = 1e-6) -> LinearDynamics:
+    def fit(cls, episodes: Episodes, ridge: float = 1e-9) -> LinearDynamics:
         """Least squares over the steps within episodes; raises DFPlannerError if these are fewer than the unknowns."""
         o, a = (np.asarray(x, np.float64) for x in (episodes.observations, episodes.actions))
         within = np.ones(len(o) - 1, bool)
