@@ -51,7 +51,7 @@ class Planner:
         generator: torch.Generator | None = None,
         *,
         elapsed: Elapsed = 0,
-        foreseen: NDArray[np.float64] | None = None,
+        foreseen: Array | NDArray[np.float64] | None = None,
         trust: int = 0,
         settings: PlannerSettings | None = None,
         trace: bool = False,

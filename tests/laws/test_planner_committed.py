@@ -177,6 +177,12 @@ def test_what_is_smooth_already_is_left_as_it_is(elapsed: int, committed: int, s
 # a linear model of one step
 
 
+def recorded(observations: NDArray, actions: NDArray, starts: NDArray) -> Episodes:
+    n = len(observations)
+    o, a = observations.astype(np.float32), actions.astype(np.float32)
+    return Episodes(o, a, np.zeros((n, 1), np.float32), np.zeros(n, np.float32), starts)
+
+
 @given(st.integers(1, 4), st.integers(1, 3), st.integers(0, 2**31))
 @settings(max_examples=25, deadline=None)
 def test_a_linear_world_is_predicted_exactly(obs: int, act: int, seed: int) -> None:
@@ -193,7 +199,7 @@ def test_a_linear_world_is_predicted_exactly(obs: int, act: int, seed: int) -> N
 
     u = g.uniform(-1, 1, (6, 30, act))
     o = np.concatenate([rollout(g.normal(size=obs) * 3, x)[:30] for x in u])
-    episodes = Episodes(o, u.reshape(180, act), np.zeros((180, 1)), np.zeros(180), np.arange(0, 180, 30))
+    episodes = recorded(o, u.reshape(180, act), np.arange(0, 180, 30))
     model = LinearDynamics.fit(episodes)
     now, todo = g.normal(size=(2, obs)), g.uniform(-1, 1, (2, 8, act)) * np.abs(u).max((0, 1)) * 0.9
     todo = np.clip(todo, model.low, model.high)
@@ -205,6 +211,6 @@ def test_a_linear_world_is_predicted_exactly(obs: int, act: int, seed: int) -> N
 
 
 def test_too_little_to_fit_is_a_sentence() -> None:
-    few = Episodes(np.zeros((4, 4)), np.zeros((4, 2)), np.zeros((4, 2)), np.zeros(4), np.array([0, 2]))
+    few = recorded(np.zeros((4, 4)), np.zeros((4, 2)), np.array([0, 2]))
     with pytest.raises(DFPlannerError, match="2 steps within episodes were given to fit 7"):
         LinearDynamics.fit(few)
