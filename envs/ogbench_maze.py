@@ -59,7 +59,7 @@ def next_cells(walls: NDArray[np.bool_], goal: Cell) -> NDArray[np.int64]:
     distance[goal], ring = 0, [goal]
     while ring:
         ring = [c for cell in ring for c in _around(cell, walls) if _closer(distance, c, distance[cell] + 1)]
-    after = np.stack(np.indices(walls.shape), -1)
+    after = np.moveaxis(np.indices(walls.shape), 0, -1)
     for r, c in np.argwhere(~walls).tolist():
         best = min([(r, c), *_around((r, c), walls)], key=lambda cell: distance[cell])
         after[r, c] = best

@@ -80,7 +80,7 @@ class Windows:
         chunks = e.actions[rows[:, :-1]].reshape(n, s.horizon - 1, s.chunk, s.act_dim)
         pos = list(s.pos)
         goals = self._goals[rows[:, 0]]
-        unknown = np.isnan(goals).any(1)
+        unknown: NDArray[np.bool_] = np.isnan(goals).any(1)
         goals[unknown] = states[unknown, -1][:, pos]
         if self.hindsight > 0:
             swap = np.flatnonzero(rng.random(n) < self.hindsight)
