@@ -80,6 +80,7 @@ SAMPLED = st.builds(
     elapsed=st.integers(0, 7),
     each=st.booleans(),
     committed=st.integers(0, 9),
+    known=st.booleans(),
     seed=st.integers(0, 99),
 )
 def test_of_the_same_noise_the_same_plan(
@@ -94,6 +95,7 @@ def test_of_the_same_noise_the_same_plan(
     elapsed: int,
     each: bool,
     committed: int,
+    known: bool,
     seed: int,
 ) -> None:
     pair, seen = pairs(kind), observations(b, context, seed=seed)
@@ -101,6 +103,7 @@ def test_of_the_same_noise_the_same_plan(
     old = pair.torch.plan(seen[:, -1], goal, generator=rng(seed), settings=PlannerSettings(action_chunks=5))
     since = np.minimum(elapsed, np.arange(b) * 3) if each else elapsed
     warm = {"previous": old, "elapsed": since, "committed": committed, "trust": trust, "settings": s, "trace": True}
+    warm["foreseen"] = observations(b, seed=seed + 2) if known and committed else None
     try:
         expected = pair.torch.plan(seen, goal, generator=rng(seed), **warm)
     except DFPlannerError as e:  # the committed actions do not fit into a short plan
