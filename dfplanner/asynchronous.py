@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from dfplanner.commitment import committed_actions, known_actions
-from dfplanner.dynamics import Dynamics
+from dfplanner.dynamics import STEPS_STUCK, Dynamics, Step
 from dfplanner.guidance import Objective
 from dfplanner.planner import Planner
 from dfplanner.types import DFPlannerError, Plan
@@ -204,6 +204,7 @@ class AsynchronousController:
             self._asked: int | None = None
             self._pending: PlanRequest | None = None
             self._last: NDArray[np.float32] | None = None
+            self._steps: deque[Step] = deque(maxlen=STEPS_STUCK)
 
     @property
     def expected_delay(self) -> int:
@@ -230,6 +231,7 @@ class AsynchronousController:
                 self._stalled_since += 1
                 action = self._fall_back(observation)
             self._last, self._tick = action, tick + 1
+            self._steps.append((np.array(observation), action))
             return action
 
     def close(self) -> None:
@@ -254,7 +256,8 @@ class AsynchronousController:
         seen = np.array(observation)
         foreseen = None
         if previous is not None and committed and self.dynamics is not None:
-            foreseen = self.dynamics.predict(seen, committed_actions(previous, elapsed, committed))
+            under_way = committed_actions(previous, elapsed, committed)
+            foreseen = self.dynamics.predict(seen, under_way, list(self._steps))
         self._pending = PlanRequest(tick, seen, objective, previous, elapsed, committed, foreseen)
         self.worker.submit(self._pending)
 

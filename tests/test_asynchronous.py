@@ -152,7 +152,7 @@ def test_round_the_circle_no_delay_shows(delay: int) -> None:
     s = PlannerSettings(steps=25, action_steps=4, action_chunks=5, warm_level=60)
 
     class Known:
-        def predict(self, observation: NDArray, actions: NDArray) -> NDArray[np.float64]:
+        def predict(self, observation: NDArray, actions: NDArray, recent: object = ()) -> NDArray[np.float64]:
             angle = np.arctan2(observation[:, 1], observation[:, 0]) * world.places / (2 * np.pi)
             return world.position(np.round(angle + actions[..., 1].sum(1))).astype(np.float64)
 

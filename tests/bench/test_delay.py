@@ -81,7 +81,7 @@ def test_an_ensemble_weighs_older_plans_more() -> None:
 def test_only_what_commits_is_told_what_is_under_way() -> None:
     for method in METHODS:
         policy = DelayedPolicy(
-            cast(Planner, Stairs()), method, 2, 5, LinearDynamics(np.zeros((7, 4)), -OBS[0, :2], OBS[0, :2])
+            cast(Planner, Stairs()), method, 2, 5, LinearDynamics(np.zeros((7, 4)), OBS[0, :2], OBS[0, :2], OBS[0])
         )
         assert policy.controller.commit == (method in ("held", "ours"))
         assert (policy.controller.dynamics is not None) == (method == "ours")

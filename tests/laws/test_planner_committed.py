@@ -214,3 +214,20 @@ def test_too_little_to_fit_is_a_sentence() -> None:
     few = recorded(np.zeros((4, 4)), np.zeros((4, 2)), np.array([0, 2]))
     with pytest.raises(DFPlannerError, match="2 steps within episodes were given to fit 7"):
         LinearDynamics.fit(few)
+
+
+def test_what_runs_into_a_wall_is_predicted_to_stay_there() -> None:
+    """Until it pushes the other way; and whoever moves freely, or has not been stuck for long enough, goes on."""
+    g = np.random.default_rng(0)
+    u = g.uniform(-1, 1, (500, 1)).astype(np.float32)
+    o = np.concatenate([[[0.0]], np.cumsum(0.1 * u, 0)[:-1]]).astype(np.float32)
+    model = LinearDynamics.fit(recorded(o, u, np.array([0])))
+    push = np.ones((2, 1))
+    wall = [(np.array([[1.0], [0.1 * i]]), push) for i in range(3)]  # the first is stuck, the second is not
+    now, ahead = np.array([[1.0], [0.3]]), np.ones((2, 4, 1))
+    np.testing.assert_allclose(model.predict(now, ahead, wall), [[1.0], [0.7]], atol=1e-4)
+    np.testing.assert_allclose(model.predict(now, -ahead, wall), [[0.6], [-0.1]], atol=1e-4)
+    np.testing.assert_allclose(model.predict(now, ahead, wall[1:]), [[1.4], [0.7]], atol=1e-4)
+    np.testing.assert_allclose(model.predict(now, ahead), [[1.4], [0.7]], atol=1e-4)
+    still = [(np.ones((2, 1)), 0.1 * push)] * 3  # too little was done to tell
+    np.testing.assert_allclose(model.predict(np.ones((2, 1)), ahead, still), [[1.4], [1.4]], atol=1e-4)
