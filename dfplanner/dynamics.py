@@ -28,7 +28,7 @@ class Dynamics(Protocol):
     """Predicts what will be observed."""
 
     def predict(self, observation: NDArray, actions: NDArray, recent: Sequence[Step] = ()) -> NDArray[np.float64]:
-        """The observations (B, obs) after actions (B, n, act) from observations (B, obs); ``recent``: the steps before."""
+        """Observations (B, obs) after actions (B, n, act) from observations (B, obs); ``recent``: the steps before."""
         ...
 
 
@@ -64,7 +64,7 @@ class LinearDynamics:
         return cls(w, a.min(0), a.max(0), np.percentile(np.abs(y), 95, axis=0))
 
     def predict(self, observation: NDArray, actions: NDArray, recent: Sequence[Step] = ()) -> NDArray[np.float64]:
-        """The observations (B, obs) after actions (B, n, act) from observations (B, obs); ``recent``: the steps before."""
+        """Observations (B, obs) after actions (B, n, act) from observations (B, obs); ``recent``: the steps before."""
         o = np.array(observation, np.float64)
         blocked = self._blocked(o, recent)
         for a in np.swapaxes(actions, 0, 1):

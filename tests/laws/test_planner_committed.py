@@ -220,6 +220,7 @@ def test_what_runs_into_a_wall_is_predicted_to_stay_there() -> None:
     """Until it pushes the other way; and whoever moves freely, or has not been stuck for long enough, goes on."""
     g = np.random.default_rng(0)
     u = g.uniform(-1, 1, (500, 1)).astype(np.float32)
+    u[:2] = [[1], [-1]]
     o = np.concatenate([[[0.0]], np.cumsum(0.1 * u, 0)[:-1]]).astype(np.float32)
     model = LinearDynamics.fit(recorded(o, u, np.array([0])))
     push = np.ones((2, 1))
