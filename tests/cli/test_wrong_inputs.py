@@ -50,7 +50,7 @@ WRONG = {
     "train tiny.json --data short.hdf5": r"actions have the shape \(10, 2\)",
     "train tiny.json --data wide.hdf5": r"numbers, maze2d-umaze of \(4, 2\)",
     "train tiny.json --data ok.hdf5 --horizon 60 --no-stay": "no episode is as long as one window of 591 steps",
-    "train tiny.json --data ok.hdf5 --no-stay --act-code 50": "act_code 50 exceeds the chunk's 20 numbers",
+    "train tiny.json --data ok.hdf5 --no-stay --act-code 1": "act_code is 1; training needs at least 2",
     "plan --checkpoint ok.safetensors --start 1,1,1 --goal 3,1": "the start is two finite numbers X,Y",
     "plan --checkpoint ok.safetensors --start 1,1 --goal here": "the goal is two finite numbers X,Y .*'here' came",
     # NaN
