@@ -1,4 +1,4 @@
-"""``dfplanner bench ENV…``: run policies in environments, ours and others'. ``dfplanner bench serve`` is elsewhere."""
+"""``dfplanner bench ENV…``: run policies in environments, ours and others'. ``bench serve`` and so on: elsewhere."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from dfplanner_envs.mazes import MAZES
 class Bench:
     """Run policies in environments: a table for each, JSON, a picture of rollouts, an animation of a plan.
 
-    dfplanner bench serve measures a server instead; dfplanner bench serve --help says how.
+    Others measure something else: dfplanner bench serve (a server), runtimes (their latencies), delay (what plans that
+    arrive late cost); each has its --help.
     """
 
     env: Positional[tuple[Env, ...]] = tuple(f"maze2d-{name}" for name in MAZES)

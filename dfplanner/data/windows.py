@@ -80,7 +80,7 @@ class Windows:
         chunks = e.actions[rows[:, :-1]].reshape(n, s.horizon - 1, s.chunk, s.act_dim)
         pos = list(s.pos)
         goals = self._goals[rows[:, 0]]
-        unknown: NDArray[np.bool_] = np.isnan(goals).any(1)
+        unknown = np.logical_or.reduce(np.isnan(goals), axis=1)
         goals[unknown] = states[unknown, -1][:, pos]
         if self.hindsight > 0:
             swap = np.flatnonzero(rng.random(n) < self.hindsight)
