@@ -6,9 +6,11 @@ plan begins with the actions it was told are under way. So every executed action
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -274,3 +276,10 @@ def test_an_episode_may_be_ended_from_another_thread() -> None:
 def test_a_controller_that_cannot_work_is_a_sentence(more: dict, says: str) -> None:
     with pytest.raises(DFPlannerError, match=says):
         controller(0, **more)
+
+
+def test_the_pages_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "real-time.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(compile(code, "real-time.md", "exec"), {})
+    assert re.fullmatch(r"[1-9]\d* plans, \d+ of them late; \d+ steps without a plan\n", capsys.readouterr().out)
