@@ -13,6 +13,9 @@ from dfplanner.types import Array, DFPlannerError, Plan, TokenSpec
 Elapsed = int | NDArray[np.int64]
 """Environment steps since a plan began: one number for the batch, or one each (B,)."""
 
+Stats = Mapping[str, NDArray]
+"""A tokenizer's statistics by name."""
+
 FIRM = 50.0
 """Weight of an action under way against one that is not, where they are fitted together. Chosen in closed loop: 10
 leaves jumps, from 300 on the fit extrapolates and loops become unstable."""
@@ -38,6 +41,22 @@ def check_previous(batch: int, previous: Plan | None, elapsed: Elapsed, committe
         committed_actions(previous, elapsed, committed)
 
 
+def check_foreseen(previous: Plan | None, committed: int) -> Plan:
+    """The plan whose committed actions lead to what is foreseen; raises DFPlannerError if there is none."""
+    if previous is None or not committed:
+        raise DFPlannerError("an observation is foreseen, but no actions are committed that lead to it; give both")
+    return previous
+
+
+def whole_chunks(committed: int, tokens: int, chunk: int) -> int:
+    """Whole chunks among the committed actions; raises DFPlannerError if a plan of so many tokens cannot hold them."""
+    if committed > tokens * chunk:
+        raise DFPlannerError(
+            f"{committed} committed actions do not fit into the new plan; commit fewer, or plan further"
+        )
+    return committed // chunk
+
+
 def known_actions(plan: Plan) -> int:
     """How many actions of a plan, from its first on, were denoised; the others are zero."""
     return plan.lead + plan.chunk * int(np.cumprod(plan.levels[0, 1:, 1] == 0).sum())
@@ -56,9 +75,7 @@ def committed_actions(previous: Plan, elapsed: Elapsed, n: int) -> NDArray[np.fl
     return previous.actions[np.arange(b)[:, None], steps]
 
 
-def begin_after(
-    plan: Plan, previous: Plan, elapsed: Elapsed, committed: int, spec: TokenSpec, stats: Mapping[str, NDArray]
-) -> Plan:
+def begin_after(plan: Plan, previous: Plan, elapsed: Elapsed, committed: int, spec: TokenSpec, stats: Stats) -> Plan:
     """A plan from where the committed actions lead, with these in front of it, smoothly joined."""
     kept = committed_actions(previous, elapsed, committed)
     actions = np.concatenate([kept, plan.actions], 1)
@@ -66,9 +83,19 @@ def begin_after(
     return replace(plan, actions=actions, lead=committed)
 
 
-def join(
-    actions: Array, previous: Plan, elapsed: Elapsed, committed: int, spec: TokenSpec, stats: Mapping[str, NDArray]
+def begin_with(
+    actions: Array, known: int, previous: Plan, elapsed: Elapsed, committed: int, spec: TokenSpec, stats: Stats
 ) -> None:
+    """Puts the committed actions in front of a plan's (B, n, act), of which ``known`` chunks were denoised, in place.
+
+    A chunk that they fill in part is joined smoothly; whole ones the model has seen.
+    """
+    actions[:, :committed] = committed_actions(previous, elapsed, committed)
+    if committed % spec.chunk:
+        join(actions[:, : spec.chunk * known], previous, elapsed, committed, spec, stats)
+
+
+def join(actions: Array, previous: Plan, elapsed: Elapsed, committed: int, spec: TokenSpec, stats: Stats) -> None:
     """Lets new actions (B, n, act), the first ``committed`` of them the previous plan's, set out from these smoothly.
 
     A chunk around the join is fitted by the action code (``stats``: the tokenizer's), firmly where it is under way;

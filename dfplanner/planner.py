@@ -12,15 +12,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dfplanner.checkpoint import Checkpoint
-from dfplanner.commitment import Elapsed, begin_after, check_previous, committed_actions, join
+from dfplanner.commitment import Elapsed, begin_after, begin_with, check_foreseen, check_previous
 from dfplanner.guidance import Objective, ReachGoal
 from dfplanner.matrices import Matrix
 from dfplanner.models.build import Denoiser
-from dfplanner.request import Request, new_request, read_history
+from dfplanner.noise import Generators
+from dfplanner.problem import Request, checked_history, checked_horizon, rest
+from dfplanner.request import new_request
 from dfplanner.sampler import Guidance, Sampler
 from dfplanner.settings import PlannerSettings
 from dfplanner.types import Array, DFPlannerError, Plan
-from dfplanner.warm import rest, warm_start
+from dfplanner.warm import warm_start
 
 
 class Planner:
@@ -48,7 +50,7 @@ class Planner:
         objective: Objective | None = None,
         previous: Plan | None = None,
         committed: int = 0,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
         *,
         elapsed: Elapsed = 0,
         foreseen: Array | NDArray[np.float64] | None = None,
@@ -63,21 +65,15 @@ class Planner:
         ``committed`` actions are the new plan's first. With ``foreseen`` (B, obs), the observation they will lead to,
         the plan goes on from there (``Plan.lead``). Without, whole chunks of them are held at level 0, and the model
         says where they lead; of a chunk that is committed in part the model knows nothing. ``trust``: the observations'
-        noise level, 0 if exact. Raises DFPlannerError on what it cannot use.
+        noise level, 0 if exact. ``generator``: one for the batch, or one each. Raises DFPlannerError on what it cannot
+        use.
         """
         s = settings or self.settings
-        horizon = self.spec.horizon if s.horizon is None else s.horizon
-        if horizon < 2:
-            raise DFPlannerError(f"a plan needs a horizon of at least 2 tokens, got {horizon}")
-        seen = read_history(self.checkpoint, history)
+        horizon = checked_horizon(self.spec, s, trust, self.schedule.levels)
+        seen = torch.from_numpy(checked_history(self.spec, history)).to(self.device)
         check_previous(len(seen), previous, elapsed, committed)
-        if not 0 <= trust <= self.schedule.levels:
-            raise DFPlannerError(f"trust is {trust}; expected a level of 0 (exact) to {self.schedule.levels}")
         if foreseen is not None:
-            if previous is None or not committed:
-                raise DFPlannerError(
-                    "an observation is foreseen, but no actions are committed that lead to it; give both"
-                )
+            previous = check_foreseen(previous, committed)
             known, since = {"trust": trust, "settings": settings, "trace": trace}, elapsed + committed
             plan = self.plan(foreseen, objective, previous, 0, generator, elapsed=since, **known)
             return begin_after(plan, previous, elapsed, committed, self.spec, self._code)
@@ -113,7 +109,13 @@ class Planner:
         return self._plan(tokens, levels, objective, previous, elapsed, committed, tuple(steps))
 
     def _best(
-        self, x: Tensor, b: int, r: Request, objective: Objective | None, previous: Plan | None, elapsed: Elapsed
+        self,
+        x: Tensor,
+        b: int,
+        r: Request[Tensor],
+        objective: Objective | None,
+        previous: Plan | None,
+        elapsed: Elapsed,
     ) -> Tensor:
         """Of the candidates (n·B, ...) for each problem, and the rest of the previous plan, the best by score."""
         if objective is None:
@@ -121,9 +123,10 @@ class Planner:
         if previous is not None:
             old = x[:b].clone()
             d, first = self.spec.obs_dim, r.context + 1
-            body, fits = rest(self.checkpoint, previous, elapsed, x.shape[1] - first)
-            old[:, first : first + fits, :d] = body
-            old[:, first + fits :, :d] = body[:, -1:] if fits else old[:, r.context : first, :d]
+            body, fits = rest(self.spec, previous, elapsed, x.shape[1] - first)
+            foreseen = torch.from_numpy(body).to(x)
+            old[:, first : first + fits, :d] = foreseen
+            old[:, first + fits :, :d] = foreseen[:, -1:] if fits else old[:, r.context : first, :d]
             held = torch.from_numpy(r.matrix[0, :, 0] == 0).to(self.device)  # a goal at the last token
             old[:, held, :d] = x[:b, held, :d]
             x = torch.cat([x, old])
@@ -131,7 +134,7 @@ class Planner:
         best = objective(states, chunks).unflatten(0, (-1, b)).argmax(0)
         return x.unflatten(0, (-1, b))[best, torch.arange(b, device=x.device)]
 
-    def _guidance(self, objective: Objective | None, s: PlannerSettings, r: Request) -> Guidance | None:
+    def _guidance(self, objective: Objective | None, s: PlannerSettings, r: Request[Tensor]) -> Guidance | None:
         terms = (
             [(w, t) for w, t in objective.terms if not (isinstance(t, ReachGoal) and t.how != "guidance")]
             if objective
@@ -154,7 +157,7 @@ class Planner:
         objective: Objective | None,
         sampler: Sampler,
         s: PlannerSettings,
-        generator: torch.Generator | None,
+        generator: Generators,
     ) -> tuple[Tensor, Matrix]:
         """Rolls past the trained horizon: the last few tokens become the context of a fresh window."""
         keep = min(s.overlap, self.spec.horizon - 1, tokens.shape[1])
@@ -191,16 +194,7 @@ class Planner:
             score = objective(states, chunks) if objective else torch.zeros(len(states))
         actions = chunks.flatten(1, 2).cpu().numpy()
         if previous is not None and committed:
-            actions[:, :committed] = committed_actions(previous, elapsed, committed)
-            if committed % self.spec.chunk:
-                join(
-                    actions[:, : self.spec.chunk * int(known.sum())],
-                    previous,
-                    elapsed,
-                    committed,
-                    self.spec,
-                    self._code,
-                )
+            begin_with(actions, int(known.sum()), previous, elapsed, committed, self.spec, self._code)
         if not np.isfinite(actions).all() or not torch.isfinite(states).all():
             raise DFPlannerError(
                 "the plan came out with numbers that are not finite; lower the guidance, or check the checkpoint"

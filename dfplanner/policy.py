@@ -5,14 +5,13 @@ Source: Stable-Baselines3's ``BasePolicy.predict`` and ``evaluate_policy`` (http
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch.overrides import TorchFunctionMode
 
 from dfplanner.controller import RecedingHorizonController
 from dfplanner.guidance import Objective, ReachGoal
@@ -191,12 +190,7 @@ class DFPolicy:
         generators = [torch.Generator(self.planner.device) for _ in plans]
         for generator, e in zip(generators, entropy, strict=True):
             generator.manual_seed(int(np.random.SeedSequence(e).generate_state(1, np.uint64)[0]))
-        objective = self.objective(goal)
-        if len(plans) == 1:
-            plan = self.planner.plan(seen, objective, generator=generators[0])
-        else:
-            with _NoiseOfEach(generators):
-                plan = self.planner.plan(seen, objective, generator=generators[0])
+        plan = self.planner.plan(seen, self.objective(goal), generator=generators)
         return self.adapter.action(plan.actions[:, : self.replan_every]), plan.states
 
     def _seen(self, raw: Any) -> tuple[Floats, bool]:
@@ -245,25 +239,6 @@ class DFPolicy:
                 raise DFPlannerError(f"an action is {actions.shape[1:]} numbers, but the action space is {space}")
             actions = np.clip(actions.reshape(-1, *space.shape), space.low, space.high).astype(space.dtype)
         return actions[0] if single else actions
-
-
-class _NoiseOfEach(TorchFunctionMode):
-    """Within it, each of B problems draws its normal noise from its own generator, whatever is planned beside it.
-
-    ``torch.randn`` of n·B rows holds problem j in rows j, j + B, ... (its candidates, its futures).
-    """
-
-    def __init__(self, generators: Sequence[torch.Generator]) -> None:
-        super().__init__()
-        self.generators = generators
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func is not torch.randn or kwargs.get("generator") is None:
-            return func(*args, **kwargs)
-        rows, *rest = args[0]
-        shape = (rows // len(self.generators), *rest)
-        return torch.stack([func(shape, **{**kwargs, "generator": g}) for g in self.generators], 1).flatten(0, 1)
 
 
 def _numbers(value: Any, what: str) -> Floats:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dfplanner.matrices import Matrix
 from dfplanner.models.build import Denoiser
+from dfplanner.noise import Generators, draw
 from dfplanner.schedules import Prediction, Schedule, eps_of, to_x0_eps
 from dfplanner.types import DFPlannerError
 
@@ -77,7 +78,7 @@ class Sampler:
         now: Tensor,
         then: Tensor,
         eta: float,
-        generator: torch.Generator | None,
+        generator: Generators,
     ) -> Tensor:
         """Moves x (B, T, C) from levels ``now`` (T, P) to ``then``; what does not change level stays as it is."""
         k, k2 = now[:, self.parts], then[:, self.parts]
@@ -85,7 +86,7 @@ class Sampler:
         if eta > 0:
             a, s = self.schedule.rates(k, x.dtype)
             spread = eta * (s2 / s.clamp(min=1e-12)) * (1 - (a / a2.clamp(min=1e-12)) ** 2).clamp(min=0).sqrt()
-            noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+            noise = draw(x.shape, generator, x.device, x.dtype)
             new = a2 * x0 + (s2**2 - spread**2).clamp(min=0).sqrt() * eps + spread * noise
         else:
             new = a2 * x0 + s2 * eps
@@ -98,7 +99,7 @@ class Sampler:
         *,
         guidance: Guidance | None = None,
         eta: float = 0.0,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
         trace: Trace | None = None,
     ) -> tuple[Tensor, int]:
         """Denoises x (B, T, C), given at the levels of matrix[0], to those of matrix[-1]; also the model's calls.
@@ -136,7 +137,7 @@ class Sampler:
         matrix: Matrix,
         g: Guidance,
         eta: float,
-        generator: torch.Generator | None,
+        generator: Generators,
         trace: Trace | None,
     ) -> tuple[Tensor, int]:
         """As above with an objective; n futures are one batch of n·B, never n passes."""
@@ -187,10 +188,10 @@ def guided_prediction(
     return x0.detach(), eps.detach(), grad
 
 
-def _own_futures(x: Tensor, noise_only: Tensor, border: int, b: int, generator: torch.Generator | None) -> Tensor:
+def _own_futures(x: Tensor, noise_only: Tensor, border: int, b: int, generator: Generators) -> Tensor:
     """Fresh noise beyond the border, where there is only noise (T, C), in all futures but the first: x (n·B, T, C)."""
     far = noise_only & (torch.arange(x.shape[1], device=x.device) >= border)[:, None]
-    noise = torch.randn((len(x) - b, *x.shape[1:]), generator=generator, dtype=x.dtype, device=x.device)
+    noise = draw((len(x) - b, *x.shape[1:]), generator, x.device, x.dtype)
     return torch.cat([x[:b], torch.where(far, noise, x[b:])])
 
 

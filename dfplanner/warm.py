@@ -8,52 +8,35 @@ from torch import Tensor
 
 from dfplanner import matrices
 from dfplanner.checkpoint import Checkpoint
-from dfplanner.commitment import Elapsed, committed_actions
-from dfplanner.request import Request
+from dfplanner.commitment import Elapsed, committed_actions, whole_chunks
+from dfplanner.noise import Generators, draw
+from dfplanner.problem import Request, rest
 from dfplanner.settings import PlannerSettings
-from dfplanner.types import DFPlannerError, Plan
-
-
-def rest(checkpoint: Checkpoint, previous: Plan, elapsed: Elapsed, tokens: int) -> tuple[Tensor, int]:
-    """Observations (B, n, obs), normalised, that a plan foresaw for the next ``tokens`` tokens, as far as all go: n."""
-    old = torch.from_numpy(previous.tokens).to(checkpoint.tokenizer.obs_mean.device)[..., : checkpoint.spec.obs_dim]
-    since = np.maximum(0, np.broadcast_to(elapsed, len(old)) - previous.lead)
-    past = torch.from_numpy(since / checkpoint.spec.chunk).to(old.device)
-    where = torch.arange(1, tokens + 1, device=old.device) + past[:, None]  # (B, tokens)
-    fits = int((where <= old.shape[1] - 1).all(0).sum())
-    where = where[:, :fits]
-    lo = where.floor().long().clamp(max=max(0, old.shape[1] - 2))
-    f = (where - lo).to(old)[..., None]
-    rows = torch.arange(len(old), device=old.device)[:, None]
-    return (1 - f) * old[rows, lo] + f * old[rows, (lo + 1).clamp(max=old.shape[1] - 1)], fits
+from dfplanner.types import Plan
 
 
 def warm_start(
-    r: Request,
+    r: Request[Tensor],
     checkpoint: Checkpoint,
     previous: Plan,
     elapsed: Elapsed,
     committed: int,
     s: PlannerSettings,
-    generator: torch.Generator | None,
+    generator: Generators,
 ) -> None:
     """Puts the rest of the previous plan, re-noised, where there was pure noise, and holds committed chunks."""
     spec, schedule, device = checkpoint.spec, checkpoint.schedule, r.x.device
     start = r.matrix[0].copy()
     first = 1 + r.context
-    body, fits = rest(checkpoint, previous, elapsed, r.x.shape[1] - first)
+    body, fits = rest(spec, previous, elapsed, r.x.shape[1] - first)
     if fits and s.warm_level < schedule.levels:
         alpha, sigma = schedule.rates(torch.tensor(s.warm_level))
-        body = body.repeat(s.candidates, 1, 1)
-        noise = torch.randn(body.shape, generator=generator, device=device)
+        seen = torch.from_numpy(body).to(device).repeat(s.candidates, 1, 1)
+        noise = draw(seen.shape, generator, device)
         loose = np.flatnonzero(start[first : first + fits, 0] > s.warm_level)  # all but a goal at the last token
-        r.x[:, first + loose, : spec.obs_dim] = (alpha * body + sigma * noise)[:, loose]
+        r.x[:, first + loose, : spec.obs_dim] = (alpha * seen + sigma * noise)[:, loose]
         start[first + loose, 0] = s.warm_level
-    if committed > (r.x.shape[1] - first) * spec.chunk:
-        raise DFPlannerError(
-            f"{committed} committed actions do not fit into the new plan; commit fewer, or plan further"
-        )
-    whole = committed // spec.chunk
+    whole = whole_chunks(committed, r.x.shape[1] - first, spec.chunk)
     if whole:
         kept = torch.from_numpy(committed_actions(previous, elapsed, whole * spec.chunk)).to(device)
         codes = checkpoint.tokenizer.encode_actions(kept.unflatten(1, (whole, spec.chunk))).repeat(s.candidates, 1, 1)

@@ -69,4 +69,4 @@ class RemotePlanner:
         reply = self.client.infer(
             observation, goal, committed=committed if elapsed is not None else 0, elapsed=elapsed, reset=elapsed is None
         )
-        return Answer(reply.actions, reply.states)
+        return Answer(reply.actions, reply.states, reply.levels)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from dfplanner_robot.fakes import FakeArm, FakeClock
 from dfplanner_robot.safety import Command, Guard, SafetySettings, Surroundings, Verdict
-from dfplanner_robot.states import Mode
+from dfplanner_robot.states import Mode, Outcome
 from dfplanner_robot.trajectory import Floats, JointTrajectory, State, from_actions
 
 if TYPE_CHECKING:
@@ -30,6 +30,18 @@ def three_joints(jerk: float = 500.0) -> JointLimits:
         jerk * np.array([1.0, 0.5, 2.0]),
         np.ones(3),
     )
+
+
+HOME = np.array([0.1, -0.2, -0.5])
+"""A posture of these, in the middle of nothing."""
+TICK_S = 0.02
+
+
+def make_rig(
+    limits: JointLimits | None = None, home: ArrayLike = HOME, where: Surroundings | None = None, **settings: Any
+) -> Rig:
+    """A rig of the three joints at ``HOME``, by default, ticking at 50 Hz; ``settings``: ``SafetySettings``' fields."""
+    return Rig(limits or three_joints(), home, SafetySettings(**{"dt_s": TICK_S, **settings}), where)
 
 
 class Rig:
@@ -96,4 +108,18 @@ class Rig:
             if self.guard.mode is not Mode.BRAKING:
                 break
             self.tick()
+        return self.guard.mode
+
+    def move(self) -> None:
+        """Into motion, at about 0.5 rad/s, by a plan that passes."""
+        assert self.propose().outcome is Outcome.PASS
+        assert self.tick(15) is Mode.ACTIVE and np.abs(self.arm.v).max() > 0.3
+
+    def rested(self) -> Mode:
+        """To rest after a brake; it must then be still, and no limit broken on the way."""
+        self.rest()
+        before = self.position
+        self.tick(3)
+        assert np.array_equal(self.position, before), "it moves after the brake"
+        assert self.arm.violations(self.dt_s) == []
         return self.guard.mode

@@ -11,13 +11,14 @@ FOLDERS = {"dfplanner": "dfplanner", "dfplanner_envs": "envs", "dfplanner_robot"
 
 ORDER: list[set[str]] = [
     {"dfplanner.types"},
-    {"dfplanner.commitment"},
+    {"dfplanner.commitment", "dfplanner.noise"},
     {"dfplanner.schedules", "dfplanner.levels", "dfplanner.optim", "dfplanner.data"},
     {"dfplanner.dynamics"},
     {"dfplanner.matrices", "dfplanner.models"},
     {"dfplanner.guidance"},
     {"dfplanner.sampler", "dfplanner.settings"},
     {"dfplanner.checkpoint"},
+    {"dfplanner.problem"},
     {"dfplanner.request"},
     {"dfplanner.warm"},
     {"dfplanner.planner", "dfplanner.runtime", "dfplanner.trainlog"},

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dfplanner.commitment import Elapsed, begin_after, check_previous, committed_actions, join
+from dfplanner.commitment import Elapsed, begin_after, begin_with, check_foreseen, check_previous
 from dfplanner.matrices import Matrix
+from dfplanner.problem import Request, checked_history, checked_horizon, rest
 from dfplanner.runtime.file import OnnxCheckpoint
 from dfplanner.runtime.goals import Goal, goals_of
-from dfplanner.runtime.request import Request, new_request, read_history, rest, warm_start
+from dfplanner.runtime.request import new_request, warm_start
 from dfplanner.runtime.sampler import Noise, OnnxSampler, noise_from
 from dfplanner.settings import PlannerSettings
 from dfplanner.types import Array, DFPlannerError, Plan
@@ -58,20 +59,13 @@ class OnnxPlanner:
         function from a shape to standard normal noise; or a torch.Generator, with which the plan is the torch planner's
         to 1e-4. Raises DFPlannerError on what it cannot use.
         """
-        s, k = settings or self.settings, self.schedule.levels
+        s = settings or self.settings
         goals, noise = goals_of(objective, s), noise_from(generator)
-        horizon = self.spec.horizon if s.horizon is None else s.horizon
-        if horizon < 2:
-            raise DFPlannerError(f"a plan needs a horizon of at least 2 tokens, got {horizon}")
-        seen = read_history(self.checkpoint, history)
+        horizon = checked_horizon(self.spec, s, trust, self.schedule.levels)
+        seen = checked_history(self.spec, history)
         check_previous(len(seen), previous, elapsed, committed)
-        if not 0 <= trust <= k:
-            raise DFPlannerError(f"trust is {trust}; expected a level of 0 (exact) to {k}")
         if foreseen is not None:
-            if previous is None or not committed:
-                raise DFPlannerError(
-                    "an observation is foreseen, but no actions are committed that lead to it; give both"
-                )
+            previous = check_foreseen(previous, committed)
             known, since = {"trust": trust, "settings": settings, "trace": trace}, elapsed + committed
             plan = self.plan(foreseen, objective, previous, 0, generator, elapsed=since, **known)
             return begin_after(plan, previous, elapsed, committed, self.spec, self._code)
@@ -96,14 +90,12 @@ class OnnxPlanner:
             tokens, levels = self._continue(tokens, levels, horizon, goals, sampler, s, noise)
         plan = self._plan(tokens, levels, goals, tuple(steps))
         if previous is not None and committed:
-            plan.actions[:, :committed] = committed_actions(previous, elapsed, committed)
-            if committed % self.spec.chunk:
-                planned = plan.actions[:, : self.spec.chunk * int((levels[1:, 1] == 0).sum())]
-                join(planned, previous, elapsed, committed, self.spec, self._code)
+            known = int((levels[1:, 1] == 0).sum())
+            begin_with(plan.actions, known, previous, elapsed, committed, self.spec, self._code)
         return plan
 
     def _best(
-        self, x: Array, b: int, r: Request, goals: Sequence[Goal], previous: Plan | None, elapsed: Elapsed
+        self, x: Array, b: int, r: Request[Array], goals: Sequence[Goal], previous: Plan | None, elapsed: Elapsed
     ) -> Array:
         """Of the candidates (n·B, ...) for each problem, and the rest of the previous plan, the best by score."""
         if not goals:
@@ -111,7 +103,7 @@ class OnnxPlanner:
         d = self.spec.obs_dim
         if previous is not None:
             old, first = x[:b].copy(), r.context + 1
-            body, fits = rest(self.checkpoint, previous, elapsed, x.shape[1] - first)
+            body, fits = rest(self.spec, previous, elapsed, x.shape[1] - first)
             old[:, first : first + fits, :d] = body
             old[:, first + fits :, :d] = body[:, -1:] if fits else old[:, r.context : first, :d]
             held = r.matrix[0, :, 0] == 0  # a goal at the last token

@@ -19,22 +19,23 @@ Trace = Callable[[Array, Matrix], None]
 
 
 def noise_from(generator: Any) -> Noise:
-    """Noise of a np.random.Generator (None: a new one), of a function of the shape, or of a torch.Generator.
+    """Noise of a np.random.Generator (None: a new one), of a function of the shape, or of a torch.Generator or several.
 
-    The last draws what the torch planner draws, in its order: the same seed is the same plan under either runtime.
+    These draw what the torch planner draws, in its order: the same seed is the same plan under either runtime.
     """
     if generator is None or isinstance(generator, np.random.Generator):
         rng = generator or np.random.default_rng()
         return lambda shape: rng.standard_normal(shape, dtype=np.float32)
     if callable(generator):
         return lambda shape: np.asarray(generator(shape), np.float32).reshape(shape)
-    if type(generator).__module__.split(".")[0] == "torch":
-        import torch  # whoever has its generator has torch
+    first: Any = generator[0] if isinstance(generator, list | tuple) and generator else generator
+    if type(first).__module__.split(".")[0] == "torch":
+        from dfplanner.noise import draw  # whoever has its generator has torch
 
-        return lambda shape: torch.randn(shape, generator=generator, device=generator.device).cpu().numpy()
+        return lambda shape: draw(shape, generator, first.device).cpu().numpy()
     raise DFPlannerError(
-        f"the generator is a {type(generator).__name__}; give a np.random.Generator, a torch.Generator, or a function "
-        "from a shape to noise"
+        f"the generator is a {type(generator).__name__}; give a np.random.Generator, a torch.Generator or one for each "
+        "problem, or a function from a shape to noise"
     )
 
 

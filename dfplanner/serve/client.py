@@ -53,6 +53,7 @@ class ServerLost(ClientError):
 class Reply:
     """A plan. actions (H, A): the next is row 0; states (T, obs): row 0 is the present; both in the metadata's units.
 
+    ``levels`` (T,): the noise level that each of the states was left at.
     ``timing``: milliseconds as the server measured them; ``round_trip_ms``: from sending to here, this attempt alone.
     ``fresh``: the plan does not continue the last one: that was not asked for, it is the first, or the connection was
     lost and with it the server's memory of the plan; then ``committed`` and ``elapsed`` were not sent.
@@ -60,6 +61,7 @@ class Reply:
 
     actions: NDArray[Any]
     states: NDArray[Any] | None
+    levels: NDArray[Any] | None
     timing: dict[str, float]
     round_trip_ms: float
     fresh: bool
@@ -220,8 +222,8 @@ class PlannerClient:
             )
         timing = timing.items() if isinstance(timing, dict) else ()
         numbers = {str(k): float(v) for k, v in timing if isinstance(v, (int, float))}
-        states = states if isinstance(states, np.ndarray) else None
-        return Reply(actions, states, numbers, 1e3 * (time.monotonic() - sent), fresh)
+        states, levels = (x if isinstance(x, np.ndarray) else None for x in (states, answer.get("levels")))
+        return Reply(actions, states, levels, numbers, 1e3 * (time.monotonic() - sent), fresh)
 
     def _receive(self, limit: float) -> bytes:
         """The next frame; a text is the server's complaint."""

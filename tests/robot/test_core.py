@@ -285,7 +285,7 @@ def test_a_remote_planner_says_what_it_continues():
 
     def infer(observation, goal, **how):
         sent.append(how)
-        return SimpleNamespace(actions=np.zeros((4, J)), states=None)
+        return SimpleNamespace(actions=np.zeros((4, J)), states=None, levels=None)
 
     planner = RemotePlanner(cast(Infers, SimpleNamespace(infer=infer)))
     planner.plan(np.zeros(6), GOAL, 0, None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,24 +12,16 @@ from hypothesis import settings as cases
 from hypothesis import strategies as st
 
 from dfplanner.types import DFPlannerError
-from dfplanner_envs.arm.limits import JointLimits
 from dfplanner_robot.drill import drill
 from dfplanner_robot.fakes import KINDS, FakePlanner, FaultInjector, violations
 from dfplanner_robot.limits import commanded
-from dfplanner_robot.rig import Rig, three_joints
-from dfplanner_robot.safety import Mode, Outcome, SafetySettings, Surroundings
+from dfplanner_robot.rig import HOME, TICK_S, make_rig, three_joints
+from dfplanner_robot.safety import Mode, Outcome
 from dfplanner_robot.states import EXPLAINED
 from dfplanner_robot.trajectory import slowed
 
 LIMITS = three_joints()
-HOME = np.array([0.1, -0.2, -0.5])
-NAMES, J, DT = LIMITS.names, len(LIMITS), 0.02
-
-
-def make(
-    limits: JointLimits = LIMITS, home: np.ndarray = HOME, where: Surroundings | None = None, **settings: Any
-) -> Rig:
-    return Rig(limits, home, SafetySettings(**{"dt_s": DT, **settings}), where)
+NAMES, J, DT = LIMITS.names, len(LIMITS), TICK_S
 
 
 # What must hold whatever comes
@@ -64,7 +55,7 @@ def test_no_command_breaks_a_limit_whatever_comes(seed, jerk, at_the_edge):
     rng = np.random.default_rng(seed)
     limits = three_joints(jerk)
     home = np.where(rng.random(J) < 0.5, limits.lower, limits.upper) if at_the_edge else HOME
-    rig = make(limits, home, resume_after_s=0.04, plan_timeout_s=0.3)
+    rig = make_rig(limits, home, resume_after_s=0.04, plan_timeout_s=0.3)
     planner, injector = FakePlanner(limits, rng, share=float(rng.uniform(0.1, 1.2))), FaultInjector(limits, rng)
     for _ in range(60):
         if rng.random() < 0.1:
@@ -108,7 +99,7 @@ def test_no_command_breaks_a_limit_whatever_comes(seed, jerk, at_the_edge):
 def test_jitter_of_the_ticks_is_not_commanded(seed, jitter):
     """Ticks that come early or late are still commands one tick apart."""
     rng = np.random.default_rng(seed)
-    rig = make()
+    rig = make_rig()
     planner = FakePlanner(LIMITS, rng)
     base = rig.clock()
     for k in range(1, 80):

@@ -3,44 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
 from dfplanner.types import DFPlannerError
-from dfplanner_envs.arm.limits import JointLimits
-from dfplanner_robot.rig import Rig, three_joints
-from dfplanner_robot.safety import Mode, Outcome, Reason, SafetySettings, Surroundings
+from dfplanner_robot.rig import HOME, TICK_S, Rig, make_rig, three_joints
+from dfplanner_robot.safety import Mode, Outcome, Reason, Surroundings
 from dfplanner_robot.states import EXPLAINED, Clamp
 from dfplanner_robot.trajectory import JointTrajectory, from_actions, slowed
 
 LIMITS = three_joints()
-HOME = np.array([0.1, -0.2, -0.5])
-NAMES, J, DT = LIMITS.names, len(LIMITS), 0.02
-
-
-def make(
-    limits: JointLimits = LIMITS, home: np.ndarray = HOME, where: Surroundings | None = None, **settings: Any
-) -> Rig:
-    return Rig(limits, home, SafetySettings(**{"dt_s": DT, **settings}), where)
-
-
-def move(rig: Rig) -> None:
-    """In motion, at about 0.5 rad/s."""
-    assert rig.propose().outcome is Outcome.PASS
-    assert rig.tick(15) is Mode.ACTIVE and np.abs(rig.arm.v).max() > 0.3
-
-
-def rested(rig: Rig) -> Mode:
-    """At rest after a brake, still, and no limit broken on the way."""
-    rig.rest()
-    before = rig.position
-    rig.tick(3)
-    assert_allclose(rig.position, before, atol=0)
-    assert rig.arm.violations(DT) == []
-    return rig.guard.mode
+NAMES, J, DT = LIMITS.names, len(LIMITS), TICK_S
 
 
 # The checks of a plan, one by one
@@ -92,8 +67,8 @@ REFUSED = {
 
 @pytest.mark.parametrize("what, reason", REFUSED.items(), ids=REFUSED)
 def test_a_bad_plan_is_refused_by_name_and_braked_for(what, reason):
-    rig = make()
-    move(rig)
+    rig = make_rig()
+    rig.move()
     plan = spoilt(rig, what)
     if reason is Reason.LATE:
         rig.guard._last_stamp = None  # else the order is wrong already
@@ -105,11 +80,11 @@ def test_a_bad_plan_is_refused_by_name_and_braked_for(what, reason):
     assert rig.guard.counts[reason.value] == 1
     rig.tick(2)
     assert np.abs(rig.velocity).max() < speed
-    assert rested(rig) is EXPLAINED[reason][1]
+    assert rig.rested() is EXPLAINED[reason][1]
 
 
 def test_joints_in_another_order_pass():
-    rig, other = make(), make()
+    rig, other = make_rig(), make_rig()
     plan = rig.plan()
     assert plan.velocities is not None and plan.accelerations is not None
     order = [2, 0, 1]
@@ -128,7 +103,7 @@ def test_joints_in_another_order_pass():
 
 
 def test_a_plan_that_passes_is_followed_exactly():
-    rig = make()
+    rig = make_rig()
     plan = rig.plan()
     assert rig.propose(plan).outcome is Outcome.PASS
     for _ in range(20):
@@ -138,7 +113,7 @@ def test_a_plan_that_passes_is_followed_exactly():
 
 
 def test_a_plan_that_is_too_fast_is_slowed_and_keeps_its_path():
-    rig = make()
+    rig = make_rig()
     plan = slowed(rig.plan(1.0), 0.6)
     verdict = rig.propose(plan)
     assert verdict.outcome is Outcome.CLAMP and Clamp.SLOWED in verdict.clamps
@@ -148,11 +123,11 @@ def test_a_plan_that_is_too_fast_is_slowed_and_keeps_its_path():
         off = np.cross(rig.position - plan.positions[0], line / np.linalg.norm(line))
         assert np.linalg.norm(off) < 5e-3
     assert rig.guard.counts["slowed"] == rig.guard.counts["clamp"] == 1
-    assert rested(rig) is Mode.READY
+    assert rig.rested() is Mode.READY
 
 
 def test_points_a_little_beyond_an_end_are_clipped():
-    rig = make(home=np.array([1.9, 0, 0]), plan_timeout_s=None)
+    rig = make_rig(home=np.array([1.9, 0, 0]), plan_timeout_s=None)
     q = np.array([1.9, 0, 0]) + np.linspace(0, 1, 11)[:, None] * np.array([0.09, 0, 0])
     v = np.gradient(q, 0.1, axis=0)
     v[0] = v[-1] = 0
@@ -164,8 +139,8 @@ def test_points_a_little_beyond_an_end_are_clipped():
 
 
 def test_a_plan_that_begins_a_little_off_is_blended():
-    rig = make()
-    move(rig)
+    rig = make_rig()
+    rig.move()
     plan = rig.plan()
     verdict = rig.propose(replace(plan, positions=plan.positions + 0.02))
     assert verdict.outcome is Outcome.CLAMP and Clamp.BLENDED in verdict.clamps
@@ -175,7 +150,7 @@ def test_a_plan_that_begins_a_little_off_is_blended():
 
 
 def test_a_plan_that_begins_later_waits_for_its_time():
-    rig = make()
+    rig = make_rig()
     rig.propose(rig.plan(stamp=rig.clock() + 0.2))
     rig.tick(9)
     assert_allclose(rig.position, HOME, atol=1e-9)
@@ -194,12 +169,12 @@ class Wall:
 
 
 def test_a_plan_into_a_wall_is_refused_and_one_that_cannot_stop_before_it_is_braked():
-    rig = make(where=Surroundings(Wall()), plan_timeout_s=None)
+    rig = make_rig(where=Surroundings(Wall()), plan_timeout_s=None)
     far = JointTrajectory(
         NAMES, rig.clock(), np.array([0.0, 2.0]), np.array([HOME, [0.6, -0.2, -0.5]]), np.zeros((2, J))
     )
     assert rig.propose(far).reason is Reason.COLLISION
-    rested(rig)
+    rig.rested()
     rig.guard.resume(rig.clock())
     # towards the wall, ending right before it, in motion: free as far as it goes, but not the way to stop
     plan = from_actions(
@@ -215,13 +190,13 @@ def test_a_plan_into_a_wall_is_refused_and_one_that_cannot_stop_before_it_is_bra
     assert rig.propose(plan).outcome is not Outcome.BRAKE
     while rig.tick() is Mode.ACTIVE:
         pass
-    assert rig.guard.reason is Reason.BLOCKED and rested(rig) is Mode.READY
+    assert rig.guard.reason is Reason.BLOCKED and rig.rested() is Mode.READY
     assert np.array(rig.arm.commands)[:, 0].max() < 0.5
 
 
 def test_the_hand_keeps_to_its_box():
     box = np.array([[-1.0, -1.0, -1.0], [0.3, 1.0, 1.0]])
-    rig = make(where=Surroundings(None, lambda q: q, box))
+    rig = make_rig(where=Surroundings(None, lambda q: q, box))
     verdict = rig.propose(rig.plan(0.8))
     assert verdict.reason is Reason.WORKSPACE and "outside its box" in verdict.detail
     with pytest.raises(DFPlannerError, match="two corners"):

@@ -2,42 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
 
 from dfplanner.types import DFPlannerError
-from dfplanner_envs.arm.limits import JointLimits
-from dfplanner_robot.rig import Rig, three_joints
-from dfplanner_robot.safety import JointReading, Mode, Outcome, Reason, SafetySettings, Surroundings
+from dfplanner_robot.rig import HOME, TICK_S, make_rig, three_joints
+from dfplanner_robot.safety import JointReading, Mode, Outcome, Reason
 
 LIMITS = three_joints()
-HOME = np.array([0.1, -0.2, -0.5])
-NAMES, J, DT = LIMITS.names, len(LIMITS), 0.02
-
-
-def make(
-    limits: JointLimits = LIMITS, home: np.ndarray = HOME, where: Surroundings | None = None, **settings: Any
-) -> Rig:
-    return Rig(limits, home, SafetySettings(**{"dt_s": DT, **settings}), where)
-
-
-def move(rig: Rig) -> None:
-    """In motion, at about 0.5 rad/s."""
-    assert rig.propose().outcome is Outcome.PASS
-    assert rig.tick(15) is Mode.ACTIVE and np.abs(rig.arm.v).max() > 0.3
-
-
-def rested(rig: Rig) -> Mode:
-    """At rest after a brake, still, and no limit broken on the way."""
-    rig.rest()
-    before = rig.position
-    rig.tick(3)
-    assert_allclose(rig.position, before, atol=0)
-    assert rig.arm.violations(DT) == []
-    return rig.guard.mode
+NAMES, J, DT = LIMITS.names, len(LIMITS), TICK_S
 
 
 # The measured joints
@@ -59,12 +32,12 @@ SENSED = {
 @pytest.mark.parametrize("spoil, reason", SENSED.values(), ids=SENSED)
 @pytest.mark.parametrize("moving", [False, True])
 def test_an_implausible_reading_brakes_at_once(spoil, reason, moving):
-    rig = make()
+    rig = make_rig()
     if moving:
-        move(rig)
+        rig.move()
     rig.tick(1, spoil=spoil)
     assert rig.guard.reason is reason and rig.command.outcome is Outcome.BRAKE and rig.guard.detail
-    assert rested(rig) is Mode.FAULT
+    assert rig.rested() is Mode.FAULT
     with pytest.raises(DFPlannerError, match="cannot resume"):
         rig.guard.resume(rig.clock())
     rig.tick(5)
@@ -74,22 +47,22 @@ def test_an_implausible_reading_brakes_at_once(spoil, reason, moving):
 
 
 def test_readings_that_stop_brake_and_late_ones_are_left_out():
-    rig = make()
-    move(rig)
+    rig = make_rig()
+    rig.move()
     rig.tick(3, read=False)
     assert rig.guard.mode is Mode.ACTIVE
     rig.tick(1, spoil={"stamp": rig.clock() - 1.0})
     assert rig.guard.senses.old == 1 and rig.guard.mode is Mode.ACTIVE
     rig.tick(1, read=False)
     assert rig.guard.reason is Reason.SENSOR_AGE
-    assert rested(rig) is Mode.FAULT
+    assert rig.rested() is Mode.FAULT
     rig.tick(10, read=False)
     with pytest.raises(DFPlannerError, match="sound readings"):
         rig.guard.reset(rig.clock())
 
 
 def test_velocities_that_do_not_add_up_brake():
-    rig = make()
+    rig = make_rig()
     rig.propose()
     for _ in range(30):
         if rig.tick(1, spoil={"velocities": -rig.arm.v}) is not Mode.ACTIVE:
@@ -98,7 +71,7 @@ def test_velocities_that_do_not_add_up_brake():
 
 
 def test_an_arm_that_does_not_follow_brakes():
-    rig = make(frozen_s=10.0, tracking_rad=0.05)
+    rig = make_rig(frozen_s=10.0, tracking_rad=0.05)
     rig.propose()
     for _ in range(40):
         now = rig.clock.advance(DT)
@@ -108,12 +81,12 @@ def test_an_arm_that_does_not_follow_brakes():
 
 
 def test_sensors_that_repeat_are_fine_at_rest_and_not_in_motion():
-    rig = make()
+    rig = make_rig()
     for _ in range(50):
         now = rig.clock.advance(DT)
         rig.guard.tick(now, JointReading(NAMES, now, HOME, np.zeros(J)))
     assert rig.guard.mode is Mode.READY
-    move(rig)
+    rig.move()
     q, v, n = rig.arm.q, rig.arm.v, 0
     while rig.guard.mode is Mode.ACTIVE:
         n += 1
@@ -126,11 +99,11 @@ def test_sensors_that_repeat_are_fine_at_rest_and_not_in_motion():
 
 def test_clock_jumps_brake():
     for by, reason, mode in ((-1.0, Reason.CLOCK_BACK, Mode.FAULT), (1.0, Reason.TICK_GAP, Mode.READY)):
-        rig = make(plan_timeout_s=5.0)
-        move(rig)
+        rig = make_rig(plan_timeout_s=5.0)
+        rig.move()
         rig.clock.advance(by)
         rig.tick()
-        assert rig.guard.reason is reason and rested(rig) is mode
+        assert rig.guard.reason is reason and rig.rested() is mode
         if mode is Mode.FAULT:
             rig.guard.reset(rig.clock())
             rig.guard.resume(rig.clock())
@@ -138,8 +111,8 @@ def test_clock_jumps_brake():
 
 
 def test_ticks_that_are_too_slow_for_the_clock_brake():
-    rig = make(plan_timeout_s=None)
-    move(rig)
+    rig = make_rig(plan_timeout_s=None)
+    rig.move()
     for _ in range(20):
         rig.clock.advance(0.02)
         if rig.tick() is not Mode.ACTIVE:

@@ -12,68 +12,44 @@ import pytest
 from numpy.testing import assert_allclose
 
 from dfplanner.types import DFPlannerError
-from dfplanner_envs.arm.limits import JointLimits
 from dfplanner_robot.fakes import KINDS, FakeArm, FaultInjector
-from dfplanner_robot.rig import Rig, three_joints
-from dfplanner_robot.safety import Guard, JointReading, Mode, Outcome, Reason, SafetySettings, Surroundings
+from dfplanner_robot.rig import HOME, TICK_S, make_rig, three_joints
+from dfplanner_robot.safety import Guard, JointReading, Mode, Outcome, Reason, SafetySettings
 from dfplanner_robot.states import EXPLAINED, TABLE, Event
 from dfplanner_robot.trajectory import JointTrajectory
 
 LIMITS = three_joints()
-HOME = np.array([0.1, -0.2, -0.5])
-NAMES, J, DT = LIMITS.names, len(LIMITS), 0.02
-
-
-def make(
-    limits: JointLimits = LIMITS, home: np.ndarray = HOME, where: Surroundings | None = None, **settings: Any
-) -> Rig:
-    return Rig(limits, home, SafetySettings(**{"dt_s": DT, **settings}), where)
-
-
-def move(rig: Rig) -> None:
-    """In motion, at about 0.5 rad/s."""
-    assert rig.propose().outcome is Outcome.PASS
-    assert rig.tick(15) is Mode.ACTIVE and np.abs(rig.arm.v).max() > 0.3
-
-
-def rested(rig: Rig) -> Mode:
-    """At rest after a brake, still, and no limit broken on the way."""
-    rig.rest()
-    before = rig.position
-    rig.tick(3)
-    assert_allclose(rig.position, before, atol=0)
-    assert rig.arm.violations(DT) == []
-    return rig.guard.mode
+NAMES, J, DT = LIMITS.names, len(LIMITS), TICK_S
 
 
 # Silence
 
 
 def test_without_new_plans_it_brakes_in_time_and_goes_on_with_the_next():
-    rig = make(plan_timeout_s=0.3)
-    move(rig)
+    rig = make_rig(plan_timeout_s=0.3)
+    rig.move()
     assert rig.tick(1) is Mode.BRAKING and rig.guard.reason is Reason.STALE
-    assert rested(rig) is Mode.READY
+    assert rig.rested() is Mode.READY
     assert rig.propose().outcome is Outcome.PASS
 
 
 def test_a_missing_heartbeat_brakes():
-    rig = make(heartbeat_timeout_s=0.08)
+    rig = make_rig(heartbeat_timeout_s=0.08)
     rig.propose()
     for _ in range(10):
         rig.guard.heartbeat(rig.clock())
         rig.tick()
     assert rig.guard.mode is Mode.ACTIVE
     rig.tick(5)
-    assert rig.guard.reason is Reason.SILENT and rested(rig) is Mode.READY
+    assert rig.guard.reason is Reason.SILENT and rig.rested() is Mode.READY
 
 
 def test_a_plan_that_ends_in_motion_is_braked_from_there_and_one_at_rest_arrives():
-    rig = make(plan_timeout_s=None)
+    rig = make_rig(plan_timeout_s=None)
     rig.propose()
     while rig.tick() is Mode.ACTIVE:
         pass
-    assert rig.guard.reason is Reason.ENDED and rested(rig) is Mode.READY
+    assert rig.guard.reason is Reason.ENDED and rig.rested() is Mode.READY
     state = rig.state()
     rig.propose(JointTrajectory(NAMES, rig.clock(), np.array([0.0, 1.0]), np.array([state.q, HOME]), np.zeros((2, J))))
     rig.tick(60)
@@ -82,10 +58,10 @@ def test_a_plan_that_ends_in_motion_is_braked_from_there_and_one_at_rest_arrives
 
 
 def test_what_lies_ahead_ends_at_rest_and_is_what_is_commanded():
-    rig = make()
+    rig = make_rig()
     with pytest.raises(DFPlannerError, match="idle"):
         Guard(LIMITS).ahead(0.1)
-    move(rig)
+    rig.move()
     ahead = rig.guard.ahead(0.1)
     assert ahead.stamp == rig.clock() and ahead.curve.ends_at_rest()
     for _ in range(5):
@@ -103,7 +79,7 @@ def test_the_table_is_what_happens():
     seen: set[tuple[Mode, Event]] = set()
     for seed in range(8):
         rng = np.random.default_rng(seed)
-        rig = make(plan_timeout_s=0.2)
+        rig = make_rig(plan_timeout_s=0.2)
         guard = rig.guard
         seen.add((Mode.IDLE, Event.START))
         for _ in range(150):
@@ -153,17 +129,17 @@ def test_the_documents_figure_is_the_table():
 
 
 def test_a_stop_waits_for_resume_and_faults_for_reset():
-    rig = make(resume_after_s=0.1)
-    move(rig)
+    rig = make_rig(resume_after_s=0.1)
+    rig.move()
     rig.guard.stop(rig.clock())
-    assert rested(rig) is Mode.STOPPED
+    assert rig.rested() is Mode.STOPPED
     rig.tick(20)
     assert rig.guard.mode is Mode.STOPPED  # an operator's stop is not resumed by itself
     assert rig.propose().reason is Reason.NOT_READY
     rig.guard.resume(rig.clock())
-    move(rig)
+    rig.move()
     rig.propose(rig.plan(np.nan))
-    assert rested(rig) is Mode.STOPPED
+    assert rig.rested() is Mode.STOPPED
     rig.tick(10)
     assert rig.guard.mode is Mode.READY  # a plan's fault is, where the settings say so
 
@@ -177,16 +153,16 @@ def test_starting_needs_a_sound_arm_at_rest():
         assert command.position is None and command.mode is Mode.IDLE
     with pytest.raises(DFPlannerError, match="bring it to rest"):
         guard.start(0.03)
-    assert guard.propose(0.03, make().plan()).reason is Reason.NOT_READY
+    assert guard.propose(0.03, make_rig().plan()).reason is Reason.NOT_READY
 
 
 def test_released_it_commands_nothing_and_may_start_elsewhere():
-    rig = make()
-    move(rig)
+    rig = make_rig()
+    rig.move()
     with pytest.raises(DFPlannerError, match="cannot release while active"):
         rig.guard.release(rig.clock())
     rig.guard.stop(rig.clock())
-    rested(rig)
+    rig.rested()
     rig.guard.release(rig.clock())
     rig.tick(4)
     assert rig.command.position is None
@@ -198,7 +174,7 @@ def test_released_it_commands_nothing_and_may_start_elsewhere():
 
 
 def test_an_arm_moved_by_hand_is_not_resumed():
-    rig = make(tracking_rad=1.0, sensor_jump_rad=1.0)
+    rig = make_rig(tracking_rad=1.0, sensor_jump_rad=1.0)
     rig.guard.stop(rig.clock())
     rig.tick(2)
     rig.arm.q = rig.arm.q + 0.5
@@ -210,7 +186,7 @@ def test_an_arm_moved_by_hand_is_not_resumed():
 
 
 def test_an_arm_beyond_the_inset_may_come_back():
-    rig = make(home=np.array([1.995, 0, 0]))
+    rig = make_rig(home=np.array([1.995, 0, 0]))
     assert rig.guard.allowed.upper[0] == pytest.approx(1.995)
     end = np.array([1.5, 0, 0])
     plan = JointTrajectory(NAMES, rig.clock(), np.array([0.0, 1.5]), np.array([[1.995, 0, 0], end]), np.zeros((2, J)))
