@@ -63,9 +63,9 @@ _ARM = TrainConfig(
     horizon=16,
     steps=14000,
     act_code=16,
-    data_steps=500_000,
-    goal_dropout=0.15,
-    model=ModelConfig(period=2.0),
+    data_steps=1_000_000,
+    goal_dropout=0.1,
+    model=ModelConfig(period=6.4, octaves=4),
 )
 
 _FOREIGN = [

@@ -22,6 +22,9 @@ How = Literal["token", "guidance", "last"]
 class Objective(ABC):
     """A score to be maximised. ``a + b`` adds, ``2 * a`` weighs."""
 
+    guides: bool = True
+    """Whether plans are pulled by its gradient; False: it chooses among candidates, or is told in another way."""
+
     @abstractmethod
     def __call__(self, states: Tensor, actions: Tensor) -> Tensor:
         """The score (B,) of states (B, T, obs) and actions (B, T-1, chunk, act)."""
@@ -115,6 +118,7 @@ class ReachGoal(Objective):
             level,
             soft,
         )
+        self.guides = how == "guidance"
 
     def __call__(self, states: Tensor, actions: Tensor) -> Tensor:
         return -(_distance2(states, self.pos, self.goal) + self.soft).sqrt().sum(1)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dfplanner.checkpoint import Checkpoint
 from dfplanner.commitment import Elapsed, begin_after, begin_with, check_foreseen, check_previous
-from dfplanner.guidance import Objective, ReachGoal
+from dfplanner.guidance import Objective
 from dfplanner.matrices import Matrix
 from dfplanner.models.build import Denoiser
 from dfplanner.noise import Generators
@@ -135,11 +135,7 @@ class Planner:
         return x.unflatten(0, (-1, b))[best, torch.arange(b, device=x.device)]
 
     def _guidance(self, objective: Objective | None, s: PlannerSettings, r: Request[Tensor]) -> Guidance | None:
-        terms = (
-            [(w, t) for w, t in objective.terms if not (isinstance(t, ReachGoal) and t.how != "guidance")]
-            if objective
-            else []
-        )
+        terms = [(w, t) for w, t in objective.terms if t.guides] if objective else []
         if not terms or s.guidance == 0:
             return None
 

@@ -167,6 +167,14 @@ COLUMNS = (
     Column(
         "steps_to_goal", "steps to goal", _steps, "Steps to goal: of those that arrived (their number, if not all)."
     ),
+    *(
+        Column(key, key, lambda run, key=key: str(run[key]), f"{key.capitalize()}: episodes {what}.", right=True)
+        for key, what in (
+            ("collisions", "that touched something"),
+            ("violations", "in which a joint was measured beyond a limit"),
+            ("clamped", "in which a command asked for more than the limits allow"),
+        )
+    ),
     Column("episodes", "n", lambda run: str(run["episodes"]), right=True),
     Column(
         "plan_ms",
@@ -198,8 +206,8 @@ def legend(runs: Sequence[Run]) -> str:
 
 def title(run: Run) -> str:
     """The environment, and what disturbs it."""
-    noise = run.get("action_noise")
-    return run["env"] + (f", action noise {noise:g}" if noise else "")
+    noise, disturbance = run.get("action_noise"), run.get("disturbance")
+    return run["env"] + (f", action noise {noise:g}" if noise else "") + (f", {disturbance}" if disturbance else "")
 
 
 def _by_env(runs: Iterable[Run]) -> dict[str, list[Run]]:

@@ -24,7 +24,7 @@ class Bench:
 
     env: Positional[tuple[Env, ...]] = tuple(f"maze2d-{name}" for name in MAZES)
     """maze2d-umaze, -medium, -large, or multi2d-... with goals drawn at random; PointMaze_UMaze-v3, -Medium, -Large;
-    pointmaze-medium-navigate-v0, -large, -giant."""
+    pointmaze-medium-navigate-v0, -large, -giant; arm-reach, with and without disturbed readings."""
     policy: Annotated[tuple[tuple[Name, ...], ...], UseAppendAction] = ()
     """Rows of the table, such as df, df-guided, data-controller, random; by default those that can be had."""
     actions: Literal["diffused", "inverse", "pd"] = "diffused"
@@ -58,6 +58,9 @@ def run(args: Sequence[str]) -> None:
     a = parse(Bench, "bench", args)
     if not a.env:
         raise DFPlannerError("no environment came; name at least one, such as maze2d-umaze")
+    from dfplanner.bench.arm import ARM, run_arm
+    from dfplanner.bench.arm_plot import plot_arm
+    from dfplanner.bench.report import write_json
     from dfplanner.bench.run import run_bench
     from dfplanner.viz import checked_path
 
@@ -69,19 +72,19 @@ def run(args: Sequence[str]) -> None:
     animation = writable(a.animation) or (plot and plot.with_suffix(".gif"))
     device = use_device(a.device, a.threads)
     policies = [name for names in a.policy for name in names]
-    run_bench(
-        a.env,
-        policies,
-        a.actions,
-        a.episodes,
-        a.seed,
-        json,
-        plot,
-        device,
-        checkpoint=a.checkpoint or None,
-        animation_path=animation,
-        action_noise=a.action_noise,
-    )
+    mazes, arm = [env for env in a.env if env.lower() != ARM], any(env.lower() == ARM for env in a.env)
+    checkpoint, runs = a.checkpoint or None, []
+    if arm and a.action_noise:
+        raise DFPlannerError(f"{ARM} has disturbances of its own, which are all run; leave --action-noise to the mazes")
+    if mazes:
+        options = {"checkpoint": checkpoint, "animation_path": animation, "action_noise": a.action_noise}
+        runs = run_bench(mazes, policies, a.actions, a.episodes, a.seed, json, plot, device, **options)
+    if arm:
+        rows, rollouts = run_arm(policies, a.episodes, a.seed, checkpoint=checkpoint, device=device)
+        if json:
+            write_json(json, [*runs, *rows])
+        if plot and not mazes:
+            plot_arm(plot, rollouts)
     written = [json, plot, *([animation.with_suffix(s) for s in (".gif", ".mp4")] if animation else [])]
     for path in written:
         if path and path.is_file():

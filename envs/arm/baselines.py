@@ -27,8 +27,8 @@ class ArmPolicy(Protocol):
         """Begin N episodes at observations (N, 17) with goals (N, 3)."""
         ...
 
-    def act(self, obs: NDArray, goal: NDArray) -> NDArray:
-        """Actions (N, 7) in [-1, 1]; called at every control step."""
+    def act(self, obs: NDArray, goal: NDArray, age: NDArray[np.int64]) -> NDArray:
+        """Actions (N, 7) in [-1, 1]; called at every control step. ``age`` (N,): steps since each was observed."""
         ...
 
 
@@ -48,7 +48,7 @@ class ScriptPolicy:
             way = script(roadmap, q, end)
             self._commands.append(np.zeros((1, len(limits))) if way is None else way / limits.velocity)
 
-    def act(self, obs: NDArray, goal: NDArray) -> NDArray:
+    def act(self, obs: NDArray, goal: NDArray, age: NDArray[np.int64]) -> NDArray:
         """The next commands (N, 7), zero after the last."""
         self._t += 1
         return np.stack([c[self._t - 1] if self._t <= len(c) else np.zeros(c.shape[1]) for c in self._commands])
@@ -64,7 +64,7 @@ class RandomPolicy:
         """Takes the generator that all actions come from."""
         self._rng, self._shape = rng, (len(obs), (obs.shape[1] - 3) // 2)
 
-    def act(self, obs: NDArray, goal: NDArray) -> NDArray:
+    def act(self, obs: NDArray, goal: NDArray, age: NDArray[np.int64]) -> NDArray:
         """Actions (N, 7), each number uniform in [-1, 1]."""
         return self._rng.uniform(-1, 1, self._shape)
 
@@ -107,22 +107,30 @@ class Readings:
         self, env: VectorArmReach, noise: float, noise_speed: float, drop: float, late: int, rng: np.random.Generator
     ) -> None:
         self._env, self._noise, self._noise_speed, self._drop, self._rng = env, noise, noise_speed, drop, rng
-        self._queue: deque[Floats] = deque(maxlen=late + 1)
+        self._queue: deque[tuple[Floats, NDArray[np.int64]]] = deque(maxlen=late + 1)
         self._held: Floats | None = None
+        self._stamp, self._now = np.zeros(env.num_envs, np.int64), -1
 
-    def of(self, obs: Floats) -> Floats:
-        """The observations (N, 17) shown when the true ones are ``obs``; the hand follows from the joints as read."""
+    def of(self, obs: Floats) -> tuple[Floats, NDArray[np.int64]]:
+        """Observations (N, 17) shown when the true ones are ``obs``, and their ages (N,) in steps, as stamps tell them.
+
+        The hand follows from the joints as read.
+        """
+        self._now += 1
         j = (obs.shape[1] - 3) // 2
         q = obs[:, 3 : 3 + j] + self._noise * self._rng.standard_normal((len(obs), j))
         qd = obs[:, 3 + j :] + self._noise_speed * self._rng.standard_normal((len(obs), j))
         hand = self._env.task.chain.hand(q) if self._noise else obs[:, :3]
         read = np.concatenate([hand, q, qd], axis=1)
         lost = self._rng.random(len(obs)) < self._drop
-        if self._held is not None:
+        if self._held is None:
+            lost[:] = False
+        else:
             read[lost] = self._held[lost]
-        self._held = read
-        self._queue.append(read)
-        return self._queue[0].copy()
+        self._held, self._stamp = read, np.where(lost, self._stamp, self._now)
+        self._queue.append((read, self._stamp))
+        shown, stamp = self._queue[0]
+        return shown.copy(), self._now - stamp
 
 
 def rollout_arm(
@@ -152,9 +160,10 @@ def rollout_arm(
     goal, readings = info["goal"], Readings(env, noise, noise_speed, drop, latency_steps, rng)
     counted = {name: np.zeros(n, np.int64) for name in ("success", "collision", "violation", "clamped")}
     steps, running, seen = np.zeros(n, np.int64), np.ones(n, bool), [obs]
-    policy.reset(shown := readings.of(obs), goal, rng)
+    shown, age = readings.of(obs)
+    policy.reset(shown, goal, rng)
     for _ in range(horizon):
-        now, _, terminated, _, info = env.step(policy.act(shown, goal))
+        now, _, terminated, _, info = env.step(policy.act(shown, goal, age))
         for name, count in counted.items():
             count += info[name] & running
         steps += running
@@ -163,7 +172,7 @@ def rollout_arm(
         running &= ~terminated
         if not running.any():
             break
-        shown = readings.of(now)
+        shown, age = readings.of(now)
     return ArmRollout(
         tuple(int(s) for s in seeds),
         counted["success"] > 0,

@@ -32,8 +32,8 @@ def collect_arm(steps: int, seed: int, progress: Callable[[int], Any] | None = N
     """Whole episodes of the script that hold at least ``steps`` steps, from random tasks, each then holding its goal.
 
     Observations (N, 17): hand x, y, z in metres, 7 joint positions, 7 velocities; actions (N, 7): velocities as a
-    share of the joints' limits; goals (N, 3) for the hand. Rewards are 1 where the hand is at the goal and slow;
-    ``arrival`` is the step from which on it stays so. Most episodes begin in motion, off their way or with another
+    share of the joints' limits; goals (N, 7), the posture that answers the hand's goal, so that kinematics need not be
+    learnt. Rewards are 1 where the hand is at the goal and slow; ``arrival`` is the step from which on it stays so. Most episodes begin in motion, off their way or with another
     goal than that way's: without these, what imitates the data copies the velocity it sees, and never comes back.
     Stored is only what was simulated without a contact, a limit exceeded or a command clamped, and reached its goal.
     The same arguments give the same bytes, whatever the number of ``threads``. Raises DFPlannerError on fewer than
@@ -61,13 +61,13 @@ def collect_arm(steps: int, seed: int, progress: Callable[[int], Any] | None = N
         "stay": True,
         "dt_s": DT_S,
         "tail": TAIL,
-        "pos": [0, 1, 2],
+        "pos": list(range(3, 3 + j)),
         "reward_goal": "pursued",
     }
     return Episodes(
         observations=rows[:, : 3 + 2 * j],
         actions=rows[:, 3 + 2 * j : 3 + 3 * j],
-        goals=rows[:, 3 + 3 * j : 6 + 3 * j],
+        goals=rows[:, 3 + 3 * j : 3 + 4 * j],
         rewards=rows[:, -1],
         starts=np.cumsum(length) - length,
         meta=meta,
@@ -76,11 +76,12 @@ def collect_arm(steps: int, seed: int, progress: Callable[[int], Any] | None = N
 
 
 class _Planned(NamedTuple):
-    """An episode to be run: where it starts and how fast, its goal, and the script's velocities (T, J)."""
+    """An episode to be run: start and velocities (J,), the hand's goal, its posture, the script's velocities (T, J)."""
 
     start: Floats
     moving: Floats
     goal: Floats
+    end: Floats
     command: Floats
 
 
@@ -104,12 +105,12 @@ def _planned(task: ReachTask, n: int, rng: np.random.Generator) -> list[_Planned
             way = script(reach_roadmap(), start, ends[i])
             if way is None:
                 continue
-            planned.append(_Planned(start, np.zeros_like(start), goals[i], way))
+            planned.append(_Planned(start, np.zeros_like(start), goals[i], ends[i], way))
             if rng.random() < MOVING:
                 q, qd = _thrown_off(task, start, way, rng)
                 to = i if rng.random() < KEEP else int(rng.integers(n))
                 if task.rounded.free(q) and (way := script(reach_roadmap(), q, ends[to], qd)) is not None:
-                    planned[-1] = _Planned(q, qd, goals[to], way)
+                    planned[-1] = _Planned(q, qd, goals[to], ends[to], way)
     return planned[:n]
 
 
@@ -125,8 +126,8 @@ def _thrown_off(task: ReachTask, start: Floats, way: Floats, rng: np.random.Gene
 
 
 def _executed(simulation: ArmSim, planned: list[_Planned]) -> list[tuple[NDArray, int] | None]:
-    """Of each episode that went well: rows (T, 7 + 3 J) of observation, action, goal, reward; its arrival's step."""
-    starts, moving, goals = (np.array(x) for x in list(zip(*planned, strict=True))[:3])
+    """Of each episode that went well: rows (T, 4 + 4 J) of observation, action, posture, reward; its arrival's step."""
+    starts, moving, goals, ends = (np.array(x) for x in list(zip(*planned, strict=True))[:4])
     commands = [p.command for p in planned]
     n, limits = simulation.n, simulation.arm.limits
     most = max(len(c) for c in commands) + TAIL
@@ -149,11 +150,11 @@ def _executed(simulation: ArmSim, planned: list[_Planned]) -> list[tuple[NDArray
         away = np.flatnonzero(~there[:end, i])
         arrival = int(away[-1]) + 1 if len(away) else 0
         good = arrival < end - TAIL // 2 and not bad[:end, i].any()
-        rows = _rows(seen[:end, i], actions[:end, i], goals[i], there[:end, i])
+        rows = _rows(seen[:end, i], actions[:end, i], ends[i], there[:end, i])
         found.append((rows, arrival) if good else None)
     return found
 
 
-def _rows(seen: Floats, actions: NDArray, goal: Floats, there: NDArray) -> NDArray[np.float32]:
-    parts = [seen, actions, np.tile(goal, (len(seen), 1)), there[:, None]]
+def _rows(seen: Floats, actions: NDArray, end: Floats, there: NDArray) -> NDArray[np.float32]:
+    parts = [seen, actions, np.tile(end, (len(seen), 1)), there[:, None]]
     return np.concatenate(parts, axis=1).astype(np.float32)

@@ -13,8 +13,10 @@ from dfplanner.types import DFPlannerError
 from dfplanner_envs.arm import collect, reach_arm
 from dfplanner_envs.arm.collect import TAIL, collect_arm
 from dfplanner_envs.arm.sim import DT_S
+from dfplanner_envs.arm.task import reach_task
 from dfplanner_envs.collect import collect_for
 
+TASK = reach_task()
 ARM = reach_arm()
 LIMITS = ARM.limits
 
@@ -34,9 +36,9 @@ def data() -> Episodes:
 
 def test_shape_and_facts():
     e = data()
-    assert e.observations.shape == (e.steps, 17) and e.actions.shape == (e.steps, 7) and e.goals.shape == (e.steps, 3)
+    assert e.observations.shape == (e.steps, 17) and e.actions.shape == (e.steps, 7) and e.goals.shape == (e.steps, 7)
     assert 2500 <= e.steps < 2500 + 250
-    facts = {"env": "arm-reach", "stay": True, "dt_s": DT_S, "seed": 7, "pos": [0, 1, 2]}
+    facts = {"env": "arm-reach", "stay": True, "dt_s": DT_S, "seed": 7, "pos": list(range(3, 10))}
     assert facts.items() <= e.meta.items()
     assert np.abs(e.actions).max() <= 1
 
@@ -53,8 +55,9 @@ def test_every_episode_comes_to_its_goal_and_stays():
     e = data()
     assert e.arrival is not None
     for rows, arrival in zip(e.slices(), e.arrival, strict=True):
-        hand, qd, goal = e.observations[rows, :3], e.observations[rows, 10:], e.goals[rows]
-        assert (goal == goal[0]).all()
+        hand, qd, end = e.observations[rows, :3], e.observations[rows, 10:], e.goals[rows]
+        assert (end == end[0]).all()
+        goal = TASK.chain.hand(end)
         there = (np.linalg.norm(hand - goal, axis=1) <= 0.02) & (np.abs(qd).max(1) <= 0.1)
         assert there[arrival:].all() and len(there) - arrival >= TAIL // 2 and (arrival == 0 or not there[arrival - 1])
         assert np.array_equal(e.rewards[rows], there.astype(np.float32))
@@ -96,7 +99,10 @@ def test_the_same_goal_has_one_answer():
     """Near goals end in near postures, wherever the arm came from."""
     e = data()
     last = e.ends - 1
-    goals, q = e.goals[last], e.observations[last, 3:10]
+    q = e.observations[last, 3:10]
+    goals = TASK.chain.hand(e.goals[last])
+    assert np.abs(q - e.goals[last]).max() < 0.02
+    np.testing.assert_allclose(TASK.posture(goals)[0], e.goals[last], atol=2e-3)
     apart = np.linalg.norm(goals[:, None] - goals[None], axis=2) + 10 * np.eye(len(goals))
     i, j = np.unravel_index(np.argsort(apart, axis=None)[:10], apart.shape)
     assert (np.abs(q[i] - q[j]).max(1) <= 12 * apart[i, j] + 0.02).all()

@@ -154,14 +154,17 @@ def test_readings_are_noisy_lost_and_late_as_asked():
     true = [env.sim.observation() + 0.001 * t for t in range(30)]
     plain = Readings(env, 0, 0, 0, 2, rng)
     shown = [plain.of(obs) for obs in true]
-    assert all(np.array_equal(shown[t], true[max(t - 2, 0)]) for t in range(30))
+    assert all(np.array_equal(shown[t][0], true[max(t - 2, 0)]) for t in range(30))
+    assert all((shown[t][1] == min(t, 2)).all() for t in range(30))
     noisy = Readings(env, 0.01, 0.1, 0, 0, rng)
-    off = np.array([noisy.of(obs) - obs for obs in true])
+    off = np.array([noisy.of(obs)[0] - obs for obs in true])
     assert off[..., 3:10].std() == pytest.approx(0.01, rel=0.05)
     assert off[..., 10:].std() == pytest.approx(0.1, rel=0.05)
-    last = noisy.of(true[0])
+    last, _ = noisy.of(true[0])
     np.testing.assert_allclose(last[:, :3], TASK.chain.hand(last[:, 3:10]), atol=1e-12)
     losing = Readings(env, 0, 0, 0.2, 0, rng)
-    seen = np.array([losing.of(obs) for obs in true])
-    held = (np.diff(seen, axis=0) == 0).all(-1)
+    read = [losing.of(obs) for obs in true]
+    held = (np.diff(np.array([seen for seen, _ in read]), axis=0) == 0).all(-1)
     assert held.mean() == pytest.approx(0.2, abs=0.02)
+    for t, (seen, age) in enumerate(read):
+        np.testing.assert_allclose(seen, true[0] + 0.001 * (t - age)[:, None], atol=1e-12)
