@@ -1,4 +1,4 @@
-"""The command line: ``dfplanner {collect,train,bench,plan,serve,export,checkpoints,doctor}``.
+"""The command line: ``dfplanner {collect,train,bench,plan,serve,ros,export,checkpoints,doctor}``.
 
 A command is a module here with ``run(args)``; it is imported when it is asked for, so that help is quick. What the user
 can mend is told in one sentence on stderr, with exit code 2; Ctrl-C is exit code 130.
@@ -19,6 +19,7 @@ COMMANDS = {
     "bench": "run policies in environments, ours and others': tables, JSON, pictures",
     "plan": "draw a plan from a start to a goal",
     "serve": "plans over a WebSocket, in openpi's wire",
+    "ros": "the planner, a simulated arm and its guard as ROS 2 nodes; what works here",
     "export": "a model as one ONNX file, from which plans are made without torch",
     "checkpoints": "list the models that are bundled, or in files",
     "doctor": "what this machine has, and what to install",

@@ -33,11 +33,11 @@ def collect_arm(steps: int, seed: int, progress: Callable[[int], Any] | None = N
 
     Observations (N, 17): hand x, y, z in metres, 7 joint positions, 7 velocities; actions (N, 7): velocities as a
     share of the joints' limits; goals (N, 7), the posture that answers the hand's goal, so that kinematics need not be
-    learnt. Rewards are 1 where the hand is at the goal and slow; ``arrival`` is the step from which on it stays so. Most episodes begin in motion, off their way or with another
-    goal than that way's: without these, what imitates the data copies the velocity it sees, and never comes back.
-    Stored is only what was simulated without a contact, a limit exceeded or a command clamped, and reached its goal.
-    The same arguments give the same bytes, whatever the number of ``threads``. Raises DFPlannerError on fewer than
-    1 step.
+    learnt. Rewards are 1 where the hand is at the goal and slow; ``arrival`` is the step from which on it stays so.
+    Most episodes begin in motion, off their way or with another goal than that way's: without these, what imitates the
+    data copies the velocity it sees, and never comes back. Stored is only what was simulated without a contact, a
+    limit exceeded or a command clamped, and reached its goal. The same arguments give the same bytes, whatever the
+    number of ``threads``. Raises DFPlannerError on fewer than 1 step.
     """
     if steps < 1:
         raise DFPlannerError(f"steps is {steps}; at least 1 is needed")
