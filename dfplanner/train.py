@@ -55,6 +55,10 @@ class TrainConfig:
     """Whether collected episodes stay at their goal."""
     hindsight: float = 0.0
     """Share of windows whose goal is a position reached inside them."""
+    shortest: float = 0.0
+    """Share of windows whose goal is anywhere that the window is on a shortest way to, by all the data."""
+    place: float = 1.0
+    """Edge of the places that those ways are made of, in the position's units: a fraction of a corridor's width."""
     act_code: int = 12
     seed: int = 0
     recipe: Recipe = "diffusion-forcing"
@@ -169,7 +173,15 @@ def prepare(config: TrainConfig, episodes: Episodes, device: str) -> Setup:
         torch.manual_seed(config.seed)
         model = build_model(config.model, spec, config.levels)
     pace = fit_pace(episodes, spec.pos, config.seed) if config.stay else None
-    windows = Windows(episodes, spec, hindsight=config.hindsight, stay=config.stay, pace=pace)
+    windows = Windows(
+        episodes,
+        spec,
+        hindsight=config.hindsight,
+        shortest=config.shortest,
+        place=config.place,
+        stay=config.stay,
+        pace=pace,
+    )
     if config.init:
         tokenizer = _begin_with(Checkpoint.load(config.init), model, spec, config)
     else:

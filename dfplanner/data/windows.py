@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dfplanner.data.episodes import Episodes
 from dfplanner.data.tokens import Tokenizer
+from dfplanner.data.ways import Ways
 from dfplanner.types import Array, DFPlannerError, TokenSpec
 
 
@@ -22,7 +23,8 @@ class Windows:
     episode the last step repeats (in data that stays, the last step is at rest, so this is what would have happened).
     In data that does not stay windows lie inside their episode. ``hindsight`` is the share of windows whose goal is
     replaced by a position reached later, on the way to the goal pursued, or inside the window where none is known
-    (Andrychowicz et al. 2017).
+    (Andrychowicz et al. 2017). ``shortest``: the share whose goal is anywhere that the window is on a shortest way to
+    (``dfplanner.data.ways``), places being cubes of edge ``place``.
     """
 
     episodes: Episodes
@@ -31,6 +33,8 @@ class Windows:
     at_start: float = 0.1
     """Share of windows that begin where their episode does: a state at rest, about to leave, is rare elsewhere."""
     hindsight: float = 0.0
+    shortest: float = 0.0
+    place: float = 1.0
     stay: bool = True
     pace: Array | None = None
     """(N, 2) how fast each row went on to its goal (``dfplanner.data.pace``); None: unknown everywhere."""
@@ -56,6 +60,7 @@ class Windows:
         self._low, self._count, self._end = begin, np.maximum(count, 0), end
         self._cum = np.cumsum(self._count)
         self._until = _until(self._goals, begin)
+        self._ways = Ways(e.observations[:, list(self.spec.pos)], begin, self.place) if self.shortest > 0 else None
 
     @property
     def length(self) -> int:
@@ -87,6 +92,10 @@ class Windows:
             first, last = rows[swap, 0], np.where(unknown[swap], rows[swap, -1], self._until[rows[swap, 0]])
             when = rng.integers(first + 1, np.maximum(last, first + 1) + 1)
             goals[swap] = e.observations[np.minimum(when, self._end[episode[swap]] - 1)][:, pos]
+        if self._ways is not None:
+            swap = np.flatnonzero(rng.random(n) < self.shortest)
+            ahead, able = self._ways.goal_rows(rows[swap, :: s.chunk], rng)
+            goals[swap[able]] = e.observations[ahead[able]][:, pos]
         pace = np.full((n, 2), np.nan, np.float32) if self.pace is None else self.pace[rows[:, 0]]
         return torch.from_numpy(states), torch.from_numpy(chunks), torch.from_numpy(goals), torch.from_numpy(pace)
 
