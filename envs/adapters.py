@@ -12,6 +12,7 @@ from dfplanner.policy import PlainAdapter
 from dfplanner_envs.mazes import Maze, maze_of
 from dfplanner_envs.ogbench_maze import ogbench_size
 from dfplanner_envs.point_maze import point_maze_of, to_maze2d, turn_from_maze2d, turn_to_maze2d
+from dfplanner_envs.wrappers import is_arm
 
 
 class UnitActions(PlainAdapter):
@@ -43,8 +44,30 @@ class PointMazeAdapter(UnitActions):
         return turn_from_maze2d(super().action(planned)).astype(np.float32)
 
 
+class ArmAdapter(UnitActions):
+    """ArmReach: a place of the hand becomes the posture that answers it, which is what its models are told."""
+
+    def __init__(self) -> None:
+        from dfplanner_envs.arm.task import reach_task
+
+        self._task = reach_task()
+        self._known: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+
+    def goal(self, raw: Any, given: ArrayLike | None) -> ArrayLike | None:
+        """(..., 7) rad for places (..., 3) in metres; a posture (..., 7) is left as it is."""
+        goal = super().goal(raw, given)
+        places = None if goal is None else np.asarray(goal, np.float64)
+        if places is None or places.ndim not in (1, 2) or places.shape[-1] != 3 or not np.isfinite(places).all():
+            return goal
+        if self._known is None or not np.array_equal(self._known[0], places):  # it takes longer than a plan
+            self._known = places, self._task.posture(np.atleast_2d(places))[0].reshape(*places.shape[:-1], -1)
+        return self._known[1]
+
+
 def adapter_for(env_id: str) -> PlainAdapter:
     """The adapter of an environment by its id; raises DFPlannerError on an unknown one."""
+    if is_arm(env_id):
+        return ArmAdapter()
     if maze := point_maze_of(env_id):
         return PointMazeAdapter(maze)
     if ogbench_size(env_id) is None:

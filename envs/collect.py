@@ -215,8 +215,9 @@ def collect_for(
     """
     from dfplanner_envs.ogbench_maze import collect_ogbench, ogbench_size
     from dfplanner_envs.point_maze import collect_point_maze, point_maze_of
+    from dfplanner_envs.wrappers import is_arm
 
-    if env_id == "arm-reach":
+    if is_arm(env_id):
         from dfplanner_envs.arm.collect import collect_arm
 
         return collect_arm(steps, seed, progress)
@@ -310,10 +311,10 @@ def collectable(env: str, stay: bool = False, registered: bool = False) -> str:
     """
     from dfplanner_envs.ogbench_maze import make_ogbench, ogbench_size
     from dfplanner_envs.point_maze import make_point_maze, point_maze_of
-    from dfplanner_envs.wrappers import known_ids
+    from dfplanner_envs.wrappers import ARM_ID, is_arm, known_ids
 
-    if env == "arm-reach":
-        return "dfplanner/ArmReach-v0"
+    if is_arm(env):
+        return ARM_ID
     if size := ogbench_size(env):
         if stay:
             raise DFPlannerError(f"the walker that makes {env}'s data never rests; leave out stay")
@@ -326,7 +327,5 @@ def collectable(env: str, stay: bool = False, registered: bool = False) -> str:
     try:
         maze, multi = maze_of(env)
     except DFPlannerError as e:
-        raise DFPlannerError(
-            f"no environment is called {env!r}; known ones are {', '.join(known_ids())}, arm-reach"
-        ) from e
+        raise DFPlannerError(f"no environment is called {env!r}; known ones are {', '.join(known_ids())}") from e
     return f"dfplanner/{'Multi2D' if multi else 'Maze2D'}-{TITLES[maze.name]}-v0"

@@ -18,6 +18,14 @@ from dfplanner_envs.mazes import MAZES, TITLES, maze_of
 GoalDict = dict[str, NDArray[Any]]
 
 
+ARM, ARM_ID = "arm-reach", "dfplanner/ArmReach-v0"
+
+
+def is_arm(env_id: str) -> bool:
+    """Whether the id is the arm's, as its checkpoint has it or as Gymnasium does."""
+    return env_id.lower() in (ARM, ARM_ID.lower())
+
+
 class GoalObservation(gym.Wrapper, RecordConstructorArgs):
     """``info["goal"]`` in the observation: a Dict of observation, achieved_goal and desired_goal.
 
@@ -126,18 +134,18 @@ def known_ids() -> list[str]:
 
     ours = [f"{task}-{name}" for task in ("maze2d", "multi2d") for name in MAZES]
     theirs = [f"PointMaze_{title}-v3" for title in TITLES.values()]
-    return [*ours, *theirs, *(f"pointmaze-{size}-navigate-v0" for size in SIZES)]
+    return [*ours, *theirs, *(f"pointmaze-{size}-navigate-v0" for size in SIZES), ARM]
 
 
 def make(env_id: str, *, noise: float = 0.0, **kwargs: Any) -> gym.Env:
-    """An environment whose observations hold their goal: Maze2D, Multi2D, PointMaze or OGBench's pointmaze.
+    """An environment whose observations hold their goal: Maze2D, Multi2D, PointMaze, OGBench's pointmaze or the arm.
 
     noise: standard deviation of Gaussian noise on actions. kwargs are ``gymnasium.make``'s, such as ``render_mode``
     and ``max_episode_steps``. Raises DFPlannerError on an unknown id, or where its package is absent.
     """
     env = _plain(env_id, kwargs)
     if not isinstance(env.observation_space, Dict):
-        env = GoalObservation(env)
+        env = GoalObservation(env, (0, 1, 2) if is_arm(env_id) else (0, 1))
     return ActionNoise(env, noise) if noise else env
 
 
@@ -145,6 +153,8 @@ def _plain(env_id: str, kwargs: dict[str, Any]) -> gym.Env:
     from dfplanner_envs.ogbench_maze import make_ogbench, ogbench_size
     from dfplanner_envs.point_maze import make_point_maze, point_maze_of
 
+    if is_arm(env_id):
+        return gym.make(ARM_ID, **kwargs)
     if ogbench_size(env_id):
         return OGBenchResets(make_ogbench(env_id, **kwargs))
     if point_maze_of(env_id):

@@ -19,8 +19,8 @@ from dfplanner.types import DFPlannerError
 from dfplanner_envs.arm.baselines import HELD_OUT, ArmPolicy, ArmRollout, RandomPolicy, ScriptPolicy, rollout_arm
 from dfplanner_envs.arm.env import HORIZON
 from dfplanner_envs.arm.task import reach_task
+from dfplanner_envs.wrappers import ARM
 
-ARM = "arm-reach"
 SETTINGS = PlannerSettings(horizon=6, steps=3, action_steps=3)
 REPLAN_EVERY = 2
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from dfplanner.bench.arm import REPLAN_EVERY, SETTINGS
+from dfplanner.bench.arm_policy import ArmPlannerPolicy
 from dfplanner.bench.policies import PlannerPolicy
 from dfplanner.bench.rollout import run_episodes
 from dfplanner.bench.tasks import task_of
 from dfplanner.checkpoint import Checkpoint
 from dfplanner.planner import Planner
 from dfplanner.settings import PlannerSettings
+from dfplanner_envs.arm.baselines import rollout_arm
 
 EPISODES = 24
 FIRST_SEED = 900_000
@@ -35,6 +38,18 @@ def validator(env_id: str, episodes: int = EPISODES) -> Callable[[Checkpoint], d
             "success_rate": float(result.success.mean()),
             "latched_return": float(result.latched.mean()),
         }
+
+    return evaluate
+
+
+def arm_validator(episodes: int = EPISODES) -> Callable[[Checkpoint], dict[str, float]]:
+    """The same for the arm: the share of goals reached, and of episodes that touched something."""
+    seeds = range(FIRST_SEED, FIRST_SEED + episodes)  # benchmarks' begin at a billion
+
+    def evaluate(checkpoint: Checkpoint) -> dict[str, float]:
+        policy = ArmPlannerPolicy(Planner(checkpoint, SETTINGS), REPLAN_EVERY)
+        result = rollout_arm(policy, seeds).summary()
+        return {"score": 100 * result["success"], **{k: result[k] for k in ("collision", "clamped")}}
 
     return evaluate
 

@@ -12,6 +12,7 @@ from tyro.conf import Positional, UseAppendAction
 from dfplanner.cli.common import Env, File, Name, parse, use_device, writable
 from dfplanner.types import DFPlannerError
 from dfplanner_envs.mazes import MAZES
+from dfplanner_envs.wrappers import ARM, is_arm
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def run(args: Sequence[str]) -> None:
     a = parse(Bench, "bench", args)
     if not a.env:
         raise DFPlannerError("no environment came; name at least one, such as maze2d-umaze")
-    from dfplanner.bench.arm import ARM, run_arm
+    from dfplanner.bench.arm import run_arm
     from dfplanner.bench.arm_plot import plot_arm
     from dfplanner.bench.report import write_json
     from dfplanner.bench.run import run_bench
@@ -72,7 +73,7 @@ def run(args: Sequence[str]) -> None:
     animation = writable(a.animation) or (plot and plot.with_suffix(".gif"))
     device = use_device(a.device, a.threads)
     policies = [name for names in a.policy for name in names]
-    mazes, arm = [env for env in a.env if env.lower() != ARM], any(env.lower() == ARM for env in a.env)
+    mazes, arm = [env for env in a.env if not is_arm(env)], any(map(is_arm, a.env))
     checkpoint, runs = a.checkpoint or None, []
     if arm and a.action_noise:
         raise DFPlannerError(f"{ARM} has disturbances of its own, which are all run; leave --action-noise to the mazes")

@@ -117,8 +117,11 @@ def _episodes(config: TrainConfig, progress: bool) -> Episodes:
 def _validation(config: TrainConfig, episodes: Episodes) -> Callable[[Any], dict[str, float]] | None:
     """The closed-loop score; None, and said so, where the environment is none that we know or cannot be made here."""
     from dfplanner.bench.tasks import task_of
-    from dfplanner.bench.validate import validator
+    from dfplanner.bench.validate import arm_validator, validator
+    from dfplanner_envs.wrappers import is_arm
 
+    if is_arm(config.env):
+        return arm_validator()
     try:
         task = task_of(config.env)
     except DFPlannerError:

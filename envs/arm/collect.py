@@ -15,8 +15,8 @@ from dfplanner_envs.arm.roadmap import reach_roadmap
 from dfplanner_envs.arm.script import script
 from dfplanner_envs.arm.sim import DT_S, ArmSim
 from dfplanner_envs.arm.task import INSET, ReachTask, at_goal, reach_task
+from dfplanner_envs.wrappers import ARM
 
-ENV = "arm-reach"
 TAIL = 20
 """Steps stored after arrival; the arm then rests at the goal."""
 LANES = 64
@@ -55,7 +55,7 @@ def collect_arm(steps: int, seed: int, progress: Callable[[int], Any] | None = N
     rows, j = np.concatenate(parts), len(limits)
     length = np.array([len(part) for part in parts])
     meta = {
-        "env": ENV,
+        "env": ARM,
         "seed": int(seed),
         "controller": "roadmap",
         "stay": True,

@@ -13,6 +13,7 @@ from gymnasium.utils.env_checker import check_env
 from dfplanner.types import DFPlannerError
 from dfplanner_envs import make, make_vec
 from dfplanner_envs.adapters import PointMazeAdapter, UnitActions, adapter_for
+from dfplanner_envs.arm.task import reach_task
 from dfplanner_envs.mazes import MAZES
 from dfplanner_envs.point_maze import from_maze2d, turn_from_maze2d
 from dfplanner_envs.wrappers import ActionNoise, GoalObservation, OGBenchResets, known_ids
@@ -156,6 +157,22 @@ def test_actions_are_clipped_and_turned() -> None:
     turned = PointMazeAdapter(MAZES["large"]).action(planned)
     assert turned.dtype == np.float32
     np.testing.assert_array_equal(turned, [[-1, -0.5], [0.25, -1]])
+
+
+def test_a_place_of_the_arms_hand_becomes_a_posture_that_has_it_there() -> None:
+    env, adapter = make("arm-reach"), adapter_for("dfplanner/ArmReach-v0")
+    raw, info = env.reset(seed=3)
+    np.testing.assert_array_equal(raw["desired_goal"], info["goal"])
+    np.testing.assert_array_equal(raw["achieved_goal"], raw["observation"][:3])
+    hand = reach_task().chain.hand
+    posture = np.asarray(adapter.goal(raw, None))
+    np.testing.assert_allclose(hand(posture), info["goal"], atol=1e-3)
+    assert adapter.goal(raw, None) is posture  # it takes long: once is enough
+    np.testing.assert_array_equal(adapter.goal(raw, posture), posture)
+    many, _ = make_vec("arm-reach", 2).reset(seed=[3, 4])
+    both = np.asarray(adapter.goal(many, None))
+    np.testing.assert_allclose(both[0], posture, atol=1e-6)
+    np.testing.assert_allclose(hand(both), many["desired_goal"], atol=1e-3)
 
 
 def test_every_known_id_has_an_adapter_whatever_its_case() -> None:
