@@ -61,12 +61,12 @@ _ARM = TrainConfig(
     "arm-reach",
     "arm-reach",
     chunk=5,
-    horizon=16,
+    horizon=10,
     steps=14000,
     act_code=16,
     data_steps=1_000_000,
     goal_dropout=0.1,
-    model=ModelConfig(period=6.4, octaves=4),
+    model=ModelConfig(period=6.4, octaves=4, relative=7),
 )
 
 _FOREIGN = [

@@ -27,6 +27,7 @@ MODELS = {
     "causal": ModelConfig(width=16, layers=1, heads=2, ff=16),
     "non-causal": ModelConfig(width=16, layers=1, heads=2, ff=16, causal=False),
     "gru": ModelConfig(kind="gru", width=16, layers=1),
+    "relative": ModelConfig(width=16, layers=1, heads=2, ff=16, relative=3),
 }
 
 
@@ -60,7 +61,8 @@ def test_what_is_loaded_computes_the_same(kind: str, tmp_path: Path) -> None:
     x = torch.randn(2, 7, SPEC.width, generator=g)
     levels = torch.randint(0, 101, (2, 7, 2), generator=g)
     with torch.no_grad():
-        assert torch.equal(before.model(x, levels), after.model(x, levels))
+        # to rounding: where the weights lie in memory decides which of oneDNN's kernels runs a GRU
+        torch.testing.assert_close(before.model(x, levels), after.model(x, levels), rtol=0, atol=1e-6)
     states, goal = torch.randn(2, 6, 4, generator=g), torch.randn(2, 2, generator=g)
     chunks = torch.randn(2, 5, 3, 2, generator=g)
     tokens = before.tokenizer.encode(states, chunks, goal)

@@ -34,6 +34,8 @@ class ModelConfig:
     """Sines and cosines of the position, at this many octaves."""
     period: float = 16.0
     """Longest period of those, in the position's units."""
+    relative: int = 0
+    """The same of the way from the goal, at this many octaves; 0: none."""
 
 
 def build_model(config: ModelConfig, spec: TokenSpec, levels: int) -> nn.Module:
@@ -43,7 +45,7 @@ def build_model(config: ModelConfig, spec: TokenSpec, levels: int) -> nn.Module:
     if config.kind == "gru":
         if not config.causal:
             raise DFPlannerError("a GRU is causal by construction; take kind='transformer' for a non-causal model")
-        return GRU(spec, levels, config.width, config.layers, config.octaves, config.period)
+        return GRU(spec, levels, config.width, config.layers, config.octaves, config.period, config.relative)
     return Transformer(
         spec,
         levels,
@@ -54,4 +56,5 @@ def build_model(config: ModelConfig, spec: TokenSpec, levels: int) -> nn.Module:
         config.causal,
         config.octaves,
         config.period,
+        config.relative,
     )

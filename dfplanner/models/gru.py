@@ -14,9 +14,11 @@ class GRU(nn.Module):
 
     causal = True
 
-    def __init__(self, spec: TokenSpec, levels: int, width: int, layers: int, octaves: int, period: float) -> None:
+    def __init__(
+        self, spec: TokenSpec, levels: int, width: int, layers: int, octaves: int, period: float, relative: int = 0
+    ) -> None:
         super().__init__()
-        self.embed = TokenEmbed(spec, width, levels, octaves, period)
+        self.embed = TokenEmbed(spec, width, levels, octaves, period, relative)
         self.gru = nn.GRU(width, width, layers, batch_first=True)
         self.mix = nn.Sequential(nn.LayerNorm(2 * width), nn.Linear(2 * width, 2 * width), nn.SiLU())
         self.head = nn.Linear(2 * width, spec.width)

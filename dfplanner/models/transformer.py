@@ -48,10 +48,11 @@ class Transformer(nn.Module):
         causal: bool,
         octaves: int,
         period: float,
+        relative: int = 0,
     ) -> None:
         super().__init__()
         self.causal = causal
-        self.embed = TokenEmbed(spec, width, levels, octaves, period)
+        self.embed = TokenEmbed(spec, width, levels, octaves, period, relative)
         self.blocks = nn.ModuleList(Block(width, heads, ff, causal) for _ in range(layers))
         self.norm = norm(width)
         self.head = nn.Linear(width, spec.width)

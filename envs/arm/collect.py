@@ -20,8 +20,10 @@ from dfplanner_envs.wrappers import ARM
 TAIL = 20
 """Steps stored after arrival; the arm then rests at the goal."""
 LANES = 64
-MOVING, KEEP = 0.7, 0.5
-"""Share of episodes that begin in motion, and of these that keep the goal they were on the way to."""
+ON_THE_WAY, KEEP = 0.75, 0.65
+"""Share of episodes that begin on the way of another, and of these that keep the goal it was on the way to."""
+STOPPED, NEARLY = 0.4, 0.5
+"""Share of these that begin at rest, and of those that are nearly there: without them rest and goal are one thing."""
 THROWN_RAD, THROWN_SPEED = 0.15, 0.25
 """Deviations, in rad and rad/s on each joint, of what throws these off their way, at most."""
 ROUND = 256
@@ -34,10 +36,10 @@ def collect_arm(steps: int, seed: int, progress: Callable[[int], Any] | None = N
     Observations (N, 17): hand x, y, z in metres, 7 joint positions, 7 velocities; actions (N, 7): velocities as a
     share of the joints' limits; goals (N, 7), the posture that answers the hand's goal, so that kinematics need not be
     learnt. Rewards are 1 where the hand is at the goal and slow; ``arrival`` is the step from which on it stays so.
-    Most episodes begin in motion, off their way or with another goal than that way's: without these, what imitates the
-    data copies the velocity it sees, and never comes back. Stored is only what was simulated without a contact, a
-    limit exceeded or a command clamped, and reached its goal. The same arguments give the same bytes, whatever the
-    number of ``threads``. Raises DFPlannerError on fewer than 1 step.
+    Most episodes begin on another's way, in motion or stopped, off it or with another goal: without these, what
+    imitates the data copies the velocity it sees, and never comes back. Stored is only what was simulated without a
+    contact, a limit exceeded or a command clamped, and reached its goal. The same arguments give the same bytes,
+    whatever the number of ``threads``. Raises DFPlannerError on fewer than 1 step.
     """
     if steps < 1:
         raise DFPlannerError(f"steps is {steps}; at least 1 is needed")
@@ -106,7 +108,7 @@ def _planned(task: ReachTask, n: int, rng: np.random.Generator) -> list[_Planned
             if way is None:
                 continue
             planned.append(_Planned(start, np.zeros_like(start), goals[i], ends[i], way))
-            if rng.random() < MOVING:
+            if rng.random() < ON_THE_WAY:
                 q, qd = _thrown_off(task, start, way, rng)
                 to = i if rng.random() < KEEP else int(rng.integers(n))
                 if task.rounded.free(q) and (way := script(reach_roadmap(), q, ends[to], qd)) is not None:
@@ -115,14 +117,15 @@ def _planned(task: ReachTask, n: int, rng: np.random.Generator) -> list[_Planned
 
 
 def _thrown_off(task: ReachTask, start: Floats, way: Floats, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Positions and velocities (J,) at a random time of the velocities ``way`` (T, J), or after, disturbed."""
+    """Positions and velocities (J,) at a random time of the velocities ``way`` (T, J), or after: thrown or stopped."""
     limits = task.arm.limits
     v = np.concatenate([np.zeros_like(way[:1]), way, np.zeros((TAIL, way.shape[1]))])
     q = start + DT_S * np.append(np.zeros_like(v[:1]), np.cumsum((v[1:] + v[:-1]) / 2, axis=0), axis=0)
-    k, size = rng.integers(len(v)), rng.random()
+    first = 2 * len(way) // 3 if rng.random() < NEARLY else 0
+    k, size, stopped = rng.integers(first, len(v)), rng.random(), rng.random() < STOPPED
     off = size**2 * THROWN_RAD * rng.standard_normal(len(limits))
     push = size * THROWN_SPEED * rng.standard_normal(len(limits))
-    return np.clip(q[k] + off, limits.lower + INSET / 2, limits.upper - INSET / 2), v[k] + push
+    return np.clip(q[k] + off, limits.lower + INSET / 2, limits.upper - INSET / 2), (v[k] + push) * (not stopped)
 
 
 def _executed(simulation: ArmSim, planned: list[_Planned]) -> list[tuple[NDArray, int] | None]:

@@ -26,7 +26,7 @@ from dfplanner.types import TokenSpec
 SPEC = TokenSpec(obs_dim=4, act_dim=2, chunk=5, act_code=4, horizon=6, dt_s=0.01)
 SMALL: dict[str, Any] = {"width": 16, "layers": 1, "heads": 2, "ff": 16}
 KINDS: dict[str, tuple[ModelConfig, Any, Schedule, Any]] = {
-    "causal": (ModelConfig(**SMALL), "v", Schedule("cosine", 1000), None),
+    "causal": (ModelConfig(**SMALL, relative=3), "v", Schedule("cosine", 1000), None),
     "non-causal": (ModelConfig(**SMALL, causal=False), "eps", Schedule("linear", 100), "torchscript"),
     "gru": (ModelConfig("gru", **SMALL), "x0", Schedule("sigmoid", 400), None),
 }

@@ -14,6 +14,7 @@ K, T = 50, SPEC.horizon + 1
 CONFIGS = {
     "transformer": ModelConfig(width=16, layers=2, heads=2, ff=32),
     "non-causal transformer": ModelConfig(width=16, layers=2, heads=2, ff=32, causal=False),
+    "relative": ModelConfig(width=16, layers=2, heads=2, ff=32, relative=3),
     "gru": ModelConfig("gru", width=16, layers=2),
 }
 CAUSAL = [name for name, c in CONFIGS.items() if c.causal]
