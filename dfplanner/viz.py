@@ -296,7 +296,12 @@ def animate_plan(
         raise DFPlannerError("the plan has no trace to animate; ask for one when planning (trace=True)")
     picture = _Denoising(plan, rows, goal, chosen, title, offset, goal_radius)
     frames = [picture.draw(step) for step in range(len(plan.trace))]
-    frame_s = float(np.clip(seconds / len(frames), 0.04, 0.25))
+    write_film(path, frames, float(np.clip(seconds / len(frames), 0.04, 0.25)))
+
+
+def write_film(path: Path | str, frames: Sequence[NDArray[np.uint8]], frame_s: float) -> None:
+    """Pictures (H, W, 3), each shown ``frame_s`` seconds, as .gif or .mp4; raises DFPlannerError for another suffix."""
+    path = checked_path(path, {".gif": "an animation", ".mp4": "a film"})
     write = _gif if path.suffix.lower() == ".gif" else _mp4
     atomic_write(path, lambda part: write(part, frames, frame_s))
 

@@ -54,6 +54,11 @@ def arm_policy(row: str, *, checkpoint: str | None = None, device: str = "cpu") 
         raise DFPlannerError(f"unknown policy {row!r} for the arm; known: {', '.join(NOTES)}")
     if row != "df":
         return ScriptPolicy() if row == "script" else RandomPolicy()
+    return planner_policy(checkpoint, device)
+
+
+def planner_policy(checkpoint: str | None = None, device: str = "cpu") -> ArmPlannerPolicy:
+    """The row ``df``, with the bundled weights by default; raises DFPlannerError on a checkpoint of something else."""
     planner = Planner.from_pretrained(checkpoint or ARM, SETTINGS, device)
     joints = len(reach_task().arm.limits)
     if (planner.spec.obs_dim, planner.spec.act_dim) != (3 + 2 * joints, joints):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -35,6 +36,7 @@ class ArmPlannerPolicy:
         # The model is told the posture that answers a goal, not the place of the hand: kinematics need not be learnt.
         self.make_objective = objective or (lambda goal: ReachGoal(task.posture(goal)[0], pos=planner.spec.pos))
         self.chain: Chain = task.chain
+        self.dt_s = DT_S
         self.top = task.arm.limits.velocity
         self.generator = torch.Generator(planner.device)
         self.planned = False
@@ -49,7 +51,8 @@ class ArmPlannerPolicy:
         self.generator.manual_seed(int(rng.integers(2**62)))
         self.plan: Plan | None = None
         self._since = 0
-        self._objective = self.make_objective(goal)
+        self._goal = np.asarray(goal, np.float64)
+        self._objective = self.make_objective(self._goal)
         still = np.zeros((len(obs), len(self.top)))
         self._sent = deque([still] * LOOK_BACK, maxlen=LOOK_BACK)
 
@@ -68,6 +71,13 @@ class ArmPlannerPolicy:
         self._since += 1
         self._sent.append(action * self.top)
         return action
+
+    def futures(self, obs: NDArray, n: int) -> NDArray:
+        """Places (n, T, 3) of the first arm's hand in n plans to its goal, as far as the model sees."""
+        settings = replace(self.planner.settings, horizon=None, candidates=1)
+        here, goal = np.tile(np.asarray(obs, np.float64)[:1], (n, 1)), self._goal[:1]
+        plan = self.planner.plan(here, self.make_objective(goal), generator=self.generator, settings=settings)
+        return self.chain.hand(plan.states[..., 3 : 3 + len(self.top)])
 
     def _present(self, obs: Floats, age: NDArray[np.int64]) -> Floats:
         """The observations (N, 17) now: since they were read, arms moved as they were commanded."""

@@ -56,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"no command is called {name!r}; known ones are {', '.join(COMMANDS)}")
     from dfplanner.types import DFPlannerError
 
+    if "DISPLAY" not in os.environ:  # MuJoCo looks at this when it is imported
+        os.environ.setdefault("MUJOCO_GL", "egl")
     try:
         importlib.import_module(f"dfplanner.cli.{name}").run(args[1:])
         sys.stdout.flush()

@@ -59,7 +59,8 @@ def run(args: Sequence[str]) -> None:
     a = parse(Bench, "bench", args)
     if not a.env:
         raise DFPlannerError("no environment came; name at least one, such as maze2d-umaze")
-    from dfplanner.bench.arm import run_arm
+    from dfplanner.bench.arm import planner_policy, run_arm
+    from dfplanner.bench.arm_film import film_arm
     from dfplanner.bench.arm_plot import plot_arm
     from dfplanner.bench.report import write_json
     from dfplanner.bench.run import run_bench
@@ -86,6 +87,8 @@ def run(args: Sequence[str]) -> None:
             write_json(json, [*runs, *rows])
         if plot and not mazes:
             plot_arm(plot, rollouts)
+        if animation and not mazes:
+            film_arm([animation.with_suffix(s) for s in (".gif", ".mp4")], planner_policy(checkpoint, device))
     written = [json, plot, *([animation.with_suffix(s) for s in (".gif", ".mp4")] if animation else [])]
     for path in written:
         if path and path.is_file():
