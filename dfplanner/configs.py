@@ -66,6 +66,9 @@ _ARM = TrainConfig(
     act_code=16,
     data_steps=1_000_000,
     goal_dropout=0.1,
+    # Rest nearly at the goal, where an episode began, must be no rarer than rest at the goal.
+    after_arrival=5,
+    at_start=0.3,
     model=ModelConfig(period=6.4, octaves=4, relative=7),
 )
 

@@ -55,10 +55,14 @@ class TrainConfig:
     """Whether collected episodes stay at their goal."""
     hindsight: float = 0.0
     """Share of windows whose goal is a position reached inside them."""
+    after_arrival: int = 30
+    """Where episodes stay: steps after arrival at which a window may still begin."""
+    at_start: float = 0.1
+    """The same: share of windows that begin where their episode does."""
     shortest: float = 0.0
     """Share of windows whose goal is anywhere that the window is on a shortest way to, by all the data."""
     place: float = 1.0
-    """Edge of the places that those ways are made of, in the position's units: a fraction of a corridor's width."""
+    """Edge of the places those ways are made of: a fraction of a corridor's width."""
     act_code: int = 12
     seed: int = 0
     recipe: Recipe = "diffusion-forcing"
@@ -83,7 +87,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         at_least = {"chunk": 1, "horizon": 2, "steps": 1, "data_steps": 1, "act_code": 2, "seed": 0, "levels": 1}
-        for name, low in (at_least | {"batch": 1, "eval_every": 0, "save_every": 1}).items():
+        for name, low in (at_least | {"batch": 1, "eval_every": 0, "save_every": 1, "after_arrival": 0}).items():
             if getattr(self, name) < low:
                 raise DFPlannerError(f"{name} is {getattr(self, name)}; training needs at least {low}")
         if not self.name or "/" in self.name:
@@ -176,6 +180,8 @@ def prepare(config: TrainConfig, episodes: Episodes, device: str) -> Setup:
     windows = Windows(
         episodes,
         spec,
+        config.after_arrival,
+        config.at_start,
         hindsight=config.hindsight,
         shortest=config.shortest,
         place=config.place,
@@ -291,8 +297,6 @@ def train(
     def checkpoint() -> Checkpoint:
         return setup.checkpoint(config, facts or {})
 
-    shown = {"total": config.steps, "initial": run.step, "desc": config.name, "unit": "step", "mininterval": 2}
-
     def score() -> None:
         if log and evaluate:
             scores = evaluate(checkpoint())
@@ -301,6 +305,7 @@ def train(
                 run.best = scores["score"]
                 checkpoint().save(best_file)
 
+    shown = {"total": config.steps, "initial": run.step, "desc": config.name, "unit": "step", "mininterval": 2}
     with StopSignal(world > 1, device) as stop, tqdm(disable=not progress or rank > 0, **shown) as bar:
         while run.step < config.steps and not stop.decided:
             rng = np.random.default_rng([config.seed, run.step, rank])  # randomness depends on the step's number alone

@@ -99,7 +99,7 @@ def run(args: Sequence[str]) -> None:
         try:
             node = importlib.import_module(module)
         except ImportError as e:
-            raise DFPlannerError(f"the node needs {e.name or e}; run {INSTALL}") from e
+            raise DFPlannerError(f"the node needs {(e.name or str(e)).split('.')[0]}; run {INSTALL}") from e
         sys.argv[0] = f"dfplanner ros {name}"
         code = node.main(["--ros-args", *words] if words else [])
     else:

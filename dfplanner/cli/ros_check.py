@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 from dfplanner.cli.common import Name
 from dfplanner.cli.ros import INSTALL
 from dfplanner.types import DFPlannerError
+from dfplanner_robot.nodes import names
 
 
 @dataclass(frozen=True)
@@ -77,16 +79,17 @@ def report(options: Check) -> Iterator[Row]:
 
 
 def _rclpy() -> Row:
-    try:
-        importlib.import_module("rclpy")
-        rmw = importlib.import_module("rclpy.utilities").get_rmw_implementation_identifier()
-    except ImportError as e:
-        sourced = sorted(p.parent for p in Path("/opt/ros").glob("*/setup.bash"))
-        advice = f"source {sourced[-1]}/setup.bash, and use its Python" if sourced else f"run {INSTALL}"
-        return Row("rclpy", "missing", str(e).splitlines()[0], advice)
-    except Exception as e:  # the middleware that RMW_IMPLEMENTATION names may not be there
-        return Row("rclpy", "missing", str(e).splitlines()[0], "install that middleware, or unset RMW_IMPLEMENTATION")
-    return Row("rclpy", "ok", f"{_version('rclpy')}, {rmw}, ROS {os.environ.get('ROS_DISTRO') or 'not sourced'}")
+    """Tried in a process of its own first: a middleware that is not there ends the process that imports rclpy."""
+    code = "import rclpy.utilities as u; print(u.get_rmw_implementation_identifier())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        distribution = os.environ.get("ROS_DISTRO") or "not sourced"
+        return Row("rclpy", "ok", f"{_version('rclpy')}, {done.stdout.split()[-1]}, ROS {distribution}")
+    why = (done.stderr.strip().splitlines() or [f"importing it ended with code {done.returncode}"])[-1].strip()
+    sourced = sorted(p.parent for p in Path("/opt/ros").glob("*/setup.bash"))
+    if rmw := os.environ.get("RMW_IMPLEMENTATION"):
+        return Row("rclpy", "missing", why, f"install {rmw}, or unset RMW_IMPLEMENTATION; or run {INSTALL}")
+    return Row("rclpy", "missing", why, f"source {sourced[-1]}/setup.bash" if sourced else f"run {INSTALL}")
 
 
 def _version(distribution: str) -> str:
@@ -145,7 +148,7 @@ def _graph(wait_s: float) -> Iterator[Row]:
         executor.add_node(node)
         yield _round_trip(node, executor, Header)
         end = time.monotonic() + wait_s
-        while time.monotonic() < end:
+        while time.monotonic() < end and not {names.SIM, names.PLANNER} <= set(node.get_node_names()):
             executor.spin_once(timeout_sec=0.1)
         yield from _nodes(node)
         executor.shutdown()
@@ -171,8 +174,6 @@ def _round_trip(node: Any, executor: Any, kind: Any, longest_s: float = 5.0) -> 
 
 
 def _nodes(node: Any) -> Iterator[Row]:
-    from dfplanner_robot.nodes import names
-
     there = set(node.get_node_names())
     for name, word in ((names.SIM, "sim"), (names.PLANNER, "planner"), (names.GUARD, "guard")):
         if name in there:

@@ -22,7 +22,7 @@ TAIL = 20
 LANES = 64
 ON_THE_WAY, KEEP = 0.75, 0.65
 """Share of episodes that begin on the way of another, and of these that keep the goal it was on the way to."""
-STOPPED, NEARLY = 0.4, 0.5
+STOPPED, NEARLY = 0.5, 0.6
 """Share of these that begin at rest, and of those that are nearly there: without them rest and goal are one thing."""
 THROWN_RAD, THROWN_SPEED = 0.15, 0.25
 """Deviations, in rad and rad/s on each joint, of what throws these off their way, at most."""
