@@ -48,10 +48,14 @@ $(VENV)/.core: $(MANIFEST) | $(BIN)/python
 	$(INSTALL) -e .
 	@touch $@
 
-# Of D4RL the tests read the files alone; openpi's client asks for an old NumPy it does not need.
+# Of D4RL the tests read the files alone; openpi's client asks for an old NumPy it does not need. colcon, with which a
+# workspace is built, wants an old setuptools, and an environment of its own.
 $(VENV)/.dev: $(MANIFEST) | $(BIN)/python
 	$(INSTALL) -e ".[dev]"
 	$(INSTALL) --no-deps d4rl openpi-client
+	$(BIN)/python -m venv --without-pip $(VENV)/colcon
+	$(BIN)/python -m pip --python $(VENV)/colcon/bin/python install --disable-pip-version-check -q -c constraints.txt \
+		colcon-common-extensions "setuptools<80"
 	@mkdir -p $(VENV)/links && ln -sfn ../../envs $(VENV)/links/dfplanner_envs && \
 		ln -sfn ../../robot $(VENV)/links/dfplanner_robot
 	@touch $@ $(VENV)/.core

@@ -18,7 +18,7 @@ packages = [
 data_files = [
     ("share/ament_index/resource_index/packages", ["resource/dfplanner"]),
     ("share/dfplanner/launch", sorted(glob("launch/*.launch.py"))),
-    ("share/dfplanner/config", sorted(glob("launch/config/*.yaml"))),
+    ("share/dfplanner/config", sorted(glob("launch/config/*"))),
     ("lib/dfplanner", sorted(glob("launch/nodes/*"))),
     ("share/dfplanner", ["package.xml", "pyproject.toml", "README.md"]),
 ]

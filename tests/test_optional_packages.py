@@ -1,4 +1,4 @@
-"""A test that is skipped for want of a package tests nothing: where everything is to be tested, all of them are there."""
+"""A test skipped for want of a package tests nothing: where everything is to be tested, all of them are there."""
 
 from __future__ import annotations
 

@@ -1,0 +1,93 @@
+"""The guard as a node of its own, before a real arm's joint_trajectory_controller."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from rclpy.node import Node
+from sensor_msgs.msg import JointState
+from trajectory_msgs.msg import JointTrajectory
+
+from dfplanner_robot.nodes import names
+from dfplanner_robot.nodes.convert import COMMANDS, SENSORS, reading_of, trajectory_message
+from dfplanner_robot.nodes.guarded import MODEL, SHARES, TOLERANCES, Guarded, Reports, gate_of, machine_of, tolerances
+from dfplanner_robot.nodes.parameters import Param, Parameters
+from dfplanner_robot.nodes.running import run
+from dfplanner_robot.nodes.ticking import Ticker
+from dfplanner_robot.settings import JointReading
+
+DT_S = 0.01
+AHEAD_S = 0.1
+"""The controller is told so much of what comes, and the stop after it."""
+LEAD_S = 0.02
+"""Commands are due so long after their tick, so that they are with the controller before."""
+PARAMS = (
+    *MODEL,
+    Param(
+        "publish_hz",
+        50.0,
+        "trajectories a second for the controller, beside those when the course changes",
+        15.0,
+        100.0,
+    ),
+    Param("autostart", False, "start without being asked, once readings are sound and the arm is at rest"),
+    *SHARES,
+    *TOLERANCES,
+)
+
+
+class GuardNode(Node):
+    """``/arm_guard``. Raises DFPlannerError on a model that cannot be had, or touches something at rest."""
+
+    def __init__(self) -> None:
+        super().__init__(names.GUARD)
+        self.params = Parameters(self, PARAMS, self._changed)
+        self.gate = gate_of(self.params, machine_of(self.params), DT_S)
+        simulated = self.get_parameter("use_sim_time").value
+        self.ticker = Ticker(DT_S, self._tick, self._now if simulated else time.monotonic, urgent=True)
+        self._latest: JointReading | None = None
+        self._every = max(1, round(1 / DT_S / self.params["publish_hz"]))
+        self._ticks = 0
+        self._out = self.create_publisher(JointTrajectory, names.COMMAND, COMMANDS)
+        self.create_subscription(JointState, names.JOINT_STATES, self._read, SENSORS)
+        reports = Reports(self, self._now)
+        self.guarded = Guarded(self, self.gate, names.GUARDED, self._now, reports, self._facts)
+        self.ticker.start()
+
+    def close(self) -> None:
+        """No command is given after this: the controller stops by itself."""
+        self.ticker.close()
+
+    def _now(self) -> float:
+        return self.get_clock().now().nanoseconds / 1e9
+
+    def _changed(self) -> None:
+        self.gate.tolerate(**tolerances(self.params))
+
+    def _read(self, message: JointState) -> None:
+        self._latest = reading_of(message)
+
+    def _tick(self, late: float) -> None:
+        self.gate.tick(self._now(), self._latest)
+        self._ticks += 1
+        if self._ticks % self._every == 0 or self.gate.revised:
+            ahead = self.gate.ahead(AHEAD_S)
+            if ahead is not None:  # stamped as if the tick had been punctual: jitter is not commanded
+                self._out.publish(trajectory_message(replace(ahead, stamp=ahead.stamp - late + LEAD_S)))
+        self.guarded.ticked()
+
+    def _facts(self) -> dict[str, object]:
+        self.ticker.check()
+        return self.ticker.facts()
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the node until it is asked to end."""
+    return run(GuardNode, args, urgent=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

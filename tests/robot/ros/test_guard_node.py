@@ -1,0 +1,139 @@
+"""The guard as a node before a plain controller, here the simulation's: its services, its checks, and its death."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2: rclpy is not installed")
+
+from dfplanner_envs.arm.model import reach_arm
+from dfplanner_robot.nodes import names
+from dfplanner_robot.nodes.gate import STREAM_S
+from dfplanner_robot.trajectory import JointTrajectory, from_states
+
+ARM = reach_arm()
+AWAY = ARM.rest + np.array([0.4, 0.1, 0.2, 0.2, 0.3, -0.2, 0.5])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def guard(graph: Any) -> subprocess.Popen[str]:
+    """The guard first; without an arm it does not start."""
+    process = graph.start("guard_node", use_sim_time=True)
+    refused = graph.call("/arm_guard/start")
+    assert not refused.success
+    assert "see the joint states" in refused.message
+    graph.start("sim_node", guard=False)
+    graph.wait(lambda: len(graph.joints) > 50, "joint states")
+    return process
+
+
+@pytest.fixture(autouse=True)
+def started(graph: Any, guard: Any) -> Iterator[None]:
+    """At first the guard holds the arm where it is, at rest; whatever happens, no measured limit is broken."""
+    graph.still()
+    begun = time.time()
+    if graph.told("guard", "mode", graph.state)["mode"] != "ready":
+        graph.wait(lambda: graph.call("/arm_guard/start").success, "the start")
+        graph.until("ready", since=begun)
+    yield
+    graph.said.pop("simulation", None)
+    facts = graph.wait(lambda: graph.said.get("simulation"), "diagnostics")[2]
+    assert (facts["violations"], facts["touched"]) == ("0", "0")
+
+
+def smooth(graph: Any, goal: np.ndarray, seconds: float) -> JointTrajectory:
+    s = np.linspace(0, 1, 31)[:, None]
+    begin = graph.last.positions
+    way, slope = 10 * s**3 - 15 * s**4 + 6 * s**5, (30 * s**2 - 60 * s**3 + 30 * s**4) / seconds
+    q, v = begin + way * (goal - begin), slope * (goal - begin)
+    return from_states(ARM.limits.names, 0.0, q, v, seconds / (len(s) - 1))
+
+
+def test_a_plan_goes_through_it_to_the_controller(graph: Any) -> None:
+    graph.send(smooth(graph, AWAY, 1.5), names.GUARDED)
+    graph.wait(lambda: np.abs(graph.last.positions - AWAY).max() < 0.02, "the end of the trajectory")
+    graph.still()
+    assert graph.told("guard", "mode", "ready")["pass"] == "1"
+    graph.send(smooth(graph, ARM.rest, 1.5), names.GUARDED)
+    graph.wait(lambda: np.abs(graph.last.positions - ARM.rest).max() < 0.02, "the way back")
+
+
+def test_nan_in_motion_brakes_and_waits_for_resume(graph: Any) -> None:
+    plan = smooth(graph, AWAY, 2.0)
+    graph.send(plan, names.GUARDED)
+    graph.moves(0.2)
+    bad = plan.positions.copy()
+    bad[3, 3] = np.nan
+    begun = graph.send(replace(plan, positions=bad), names.GUARDED)
+    graph.until("stopped", since=begun)
+    graph.still()
+    assert graph.said["guard"][2]["reason"] == "not_finite"
+    assert graph.call("/arm_guard/resume").success
+    graph.until("ready", since=begun)
+
+
+def test_who_streams_is_watched(graph: Any) -> None:
+    streamer = graph.start("streamer", arguments=[names.GUARDED], use_sim_time=True)
+    graph.until("active", since=time.time())
+    graph.moves(0.2)
+    streamer.send_signal(signal.SIGSTOP)
+    begun = time.time()
+    graph.until("ready", since=graph.until("braking", since=begun))
+    graph.still()
+    assert graph.said["guard"][2]["reason"] == "silent"
+    streamer.kill()
+    time.sleep(STREAM_S + 0.1)  # until then plans count as a stream's
+
+
+def test_parameters_are_refused_or_taken(graph: Any) -> None:
+    wrong = (("jump_rad", -1.0), ("plan_timeout_s", float("inf")), ("velocity_share", 0.5), ("max_slowdown", 0.5))
+    for name, value in wrong:
+        answer = graph.set("arm_guard", name, value)
+        assert not answer.successful
+        assert name in answer.reason
+    assert graph.set("arm_guard", "plan_timeout_s", 0.6).successful
+
+
+def test_diagnostics_tell_every_reason_and_how_punctual_ticks_are(graph: Any) -> None:
+    from dfplanner_robot.states import Reason
+
+    facts = graph.wait(lambda: graph.said.get("guard"), "diagnostics")[2]
+    assert {r.value for r in Reason} <= facts.keys()
+    assert float(facts["ticks late, 99 % (ms)"]) >= 0
+
+
+def test_an_arm_that_jumps_is_a_fault_and_may_be_started_anew(graph: Any) -> None:
+    graph.send(smooth(graph, AWAY, 1.0), names.GUARDED)
+    graph.wait(lambda: np.abs(graph.last.positions - AWAY).max() < 0.02, "the end of the trajectory")
+    begun = time.time()
+    assert graph.call("/arm_sim/reset").success
+    graph.until("fault", since=begun)
+    graph.wait(lambda: "start anew" in graph.call("/arm_guard/reset").message, "the refusal")
+    assert np.abs(graph.last.positions - ARM.rest).max() < 1e-3  # it does not jump back
+    graph.still()
+    assert graph.call("/arm_guard/start").success
+    graph.until("ready", since=begun)
+
+
+def test_the_controller_stops_by_itself_when_the_guard_is_gone(graph: Any, guard: Any) -> None:
+    for process, number, goal in ((guard, signal.SIGKILL, AWAY), (None, signal.SIGINT, 2 * ARM.rest - AWAY)):
+        if process is None:
+            process = graph.start("guard_node", autostart=True)
+            graph.until("ready", since=time.time())
+        graph.send(smooth(graph, goal, 2.5), names.GUARDED)
+        graph.moves(0.2)
+        process.send_signal(number)
+        begun = time.time()
+        graph.still()
+        assert time.time() - begun < 3.0  # 0.3 s until it rests; 0.2 s of rest are waited for
+        assert np.abs(graph.last.positions - goal).max() > 0.05
+        assert process.wait(timeout=10) == (-signal.SIGKILL if number == signal.SIGKILL else 0)
+        assert "Traceback" not in graph.log(process)
