@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from dfplanner_envs.arm.limits import JointLimits
 
 
+AT_REST_S = 1e-3
+"""A motion that can be stopped sooner is rest."""
+
+
 class Answer(NamedTuple):
     """A plan. actions (H, J): joint velocities as shares of the limits, those alone that may be executed."""
 
@@ -309,6 +313,9 @@ class ArmCore:
         """A trajectory, and then a stop."""
         assert new.velocities is not None and new.accelerations is not None
         stop = brake(new.names, 0.0, new.positions[-1], new.velocities[-1], self._gentle, new.accelerations[-1])
+        if stop.end < AT_REST_S:  # points so near one another are none
+            rest = [np.concatenate([x[:-1], np.zeros_like(x[:1])]) for x in (new.velocities, new.accelerations)]
+            return replace(new, velocities=rest[0], accelerations=rest[1])
         # A few even points say it well enough; the ends of its parts can lie less than a microsecond apart.
         pieces = max(2, math.ceil(stop.end / (self.settings.dt_s / 2))) if stop.end > 0 else 0
         t = stop.end * np.arange(pieces + 1) / max(1, pieces)

@@ -21,7 +21,7 @@ from dfplanner_envs.arm.env import HORIZON
 from dfplanner_envs.arm.task import reach_task
 from dfplanner_envs.wrappers import ARM
 
-SETTINGS = PlannerSettings(horizon=6, steps=3, action_steps=3)
+SETTINGS = PlannerSettings(horizon=4, steps=1, action_steps=2)
 REPLAN_EVERY = 2
 
 
@@ -42,7 +42,8 @@ DISTURBANCES = (
     Disturbance("all of these at once", {**NOISE, "drop": 0.2, "latency_steps": 2}),
 )
 NOTES = {
-    "df": "goal token; no map and no collision checker: what it knows of the scene it learnt",
+    "df": "goal token; a guard brakes where the arm could soon not stop without touching something",
+    "df-unguarded": "the planner alone: what it knows of the scene it learnt",
     "script": "what made the data: a roadmap on the true scene; plans once, then looks at nothing",
     "random": "uniform actions",
 }
@@ -52,12 +53,12 @@ def arm_policy(row: str, *, checkpoint: str | None = None, device: str = "cpu") 
     """A row's policy; raises DFPlannerError on an unknown row, or a checkpoint of something else."""
     if row not in NOTES:
         raise DFPlannerError(f"unknown policy {row!r} for the arm; known: {', '.join(NOTES)}")
-    if row != "df":
+    if not row.startswith("df"):
         return ScriptPolicy() if row == "script" else RandomPolicy()
-    return planner_policy(checkpoint, device)
+    return planner_policy(checkpoint, device, guarded=row == "df")
 
 
-def planner_policy(checkpoint: str | None = None, device: str = "cpu") -> ArmPlannerPolicy:
+def planner_policy(checkpoint: str | None = None, device: str = "cpu", *, guarded: bool = True) -> ArmPlannerPolicy:
     """The row ``df``, with the bundled weights by default; raises DFPlannerError on a checkpoint of something else."""
     planner = Planner.from_pretrained(checkpoint or ARM, SETTINGS, device)
     joints = len(reach_task().arm.limits)
@@ -66,7 +67,7 @@ def planner_policy(checkpoint: str | None = None, device: str = "cpu") -> ArmPla
             f"{checkpoint} was trained on observations and actions of ({planner.spec.obs_dim}, {planner.spec.act_dim}) "
             f"numbers, but the arm has ({3 + 2 * joints}, {joints}); give a checkpoint of its own"
         )
-    return ArmPlannerPolicy(planner, REPLAN_EVERY)
+    return ArmPlannerPolicy(planner, REPLAN_EVERY, guarded=guarded)
 
 
 def run_arm(
@@ -92,16 +93,16 @@ def run_arm(
     for disturbance in DISTURBANCES:
         group: list[Run] = []
         for row, policy in made.items():
-            if disturbance.says and row != "df":
+            if disturbance.says and not row.startswith("df"):
                 continue
             result = rollout_arm(policy, seeds, **disturbance.readings, rng=np.random.default_rng(seed))
-            plans = row == "df" and not disturbance.says and timed_plans > 0
+            plans = row.startswith("df") and not disturbance.says and timed_plans > 0
             latency = measure(policy, timed_plans) if plans else Latency.none()
             group.append(arm_run(result, row, seed, disturbance, latency))
             quiet += [(row, result)] * (not disturbance.says)
         runs += group
         if group:
-            last = disturbance is DISTURBANCES[-1] or "df" not in made
+            last = disturbance is DISTURBANCES[-1] or not {"df", "df-unguarded"} & made.keys()
             say(text_table(group, explained=False) + (f"{legend(runs)}\n" if last else ""))
     return runs, quiet
 

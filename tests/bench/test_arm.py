@@ -82,7 +82,7 @@ def test_tasks_are_held_out_and_differ_between_seeds() -> None:
 
 
 def test_what_cannot_be_had_is_said(capsys) -> None:
-    with pytest.raises(DFPlannerError, match="known: df, script, random"):
+    with pytest.raises(DFPlannerError, match="known: df, df-unguarded, script"):
         run_arm(["mppi"])
     with pytest.raises(DFPlannerError, match="but the arm has"):
         arm_policy("df", checkpoint="maze2d-umaze")

@@ -16,6 +16,7 @@ from numpy.testing import assert_allclose
 
 from dfplanner.types import DFPlannerError, Plan
 from dfplanner_envs.arm.limits import JointLimits
+from dfplanner_robot.checks import conform
 from dfplanner_robot.core import Answer, ArmCore, CoreSettings, Request
 from dfplanner_robot.fakes import FakeArm, FakeChunks, FakeClock
 from dfplanner_robot.planners import Infers, LocalPlanner, RemotePlanner
@@ -278,6 +279,17 @@ def test_a_local_planner_gives_only_what_is_denoised_and_continues_its_plan():
         answer = planner.plan(np.zeros(6), GOAL, committed, elapsed)
         assert answer.actions.shape == (4, J) and answer.states is not None and answer.states.shape == (4, 6)
     assert [(p is None, c, e) for p, c, e in inner.asked] == [(True, 0, 0), (True, 0, 0), (False, 1, 2)]
+
+
+@pytest.mark.parametrize("off", [0.0, 1e-12, 1e-9, 1e-6])
+def test_an_arm_at_its_goal_is_given_a_plan_that_a_guard_takes(off: float):
+    core, q = ArmCore(LIMITS, None), np.zeros(J)
+    core.set_goal(q + off)
+    core.read(JointReading(LIMITS.names, 1.0, q, np.zeros(J)))
+    trajectory = core.step(1.0, FakeChunks(LIMITS))
+    assert trajectory is not None and trajectory.curve.ends_at_rest()
+    assert np.diff(trajectory.times).min() > 1e-4
+    conform(trajectory, LIMITS.names, SafetySettings())
 
 
 def test_a_remote_planner_says_what_it_continues():
