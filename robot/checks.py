@@ -101,6 +101,16 @@ def conform(trajectory: JointTrajectory, names: Sequence[str], s: SafetySettings
     return made, theirs != tuple(names)
 
 
+MOVES = 0.2
+"""rad/s from which on a plan begins in motion."""
+
+
+def from_rest(v: Floats) -> None:
+    """Refuses a plan that begins with velocities (J,) for an arm at rest: it was made before a brake that is over."""
+    if np.abs(v).max() > MOVES:
+        raise Refused(Reason.JUMP, f"the plan begins with {np.abs(v).max():.2f} rad/s, but the arm is at rest")
+
+
 def in_time(trajectory: JointTrajectory, now: float, last: float | None, s: SafetySettings) -> None:
     """Raises Refused unless the stamp is new, and neither too old nor too far ahead."""
     if last is not None and trajectory.stamp <= last:

@@ -18,7 +18,7 @@ import numpy as np
 
 from dfplanner.types import DFPlannerError
 from dfplanner_robot.brake import brake
-from dfplanner_robot.checks import Refused, Surroundings, clipped, conform, in_time, inside, joined
+from dfplanner_robot.checks import Refused, Surroundings, clipped, conform, from_rest, in_time, inside, joined
 from dfplanner_robot.limits import commanded, including
 from dfplanner_robot.sensing import REACTION_S, Senses
 from dfplanner_robot.settings import Command, JointReading, SafetySettings, Verdict
@@ -174,9 +174,10 @@ class Guard:
         begin, here, s = new.curve.at(at), self._curve.at(at), self.settings
         if at > self._curve.end and not self._curve.ends_at_rest():
             raise Refused(Reason.JUMP, "the plan begins after the one before is over, which ends in motion")
+        if self.mode is Mode.READY:
+            from_rest(begin.v)
         allowed = s.jump_rad + REACTION_S * np.abs(here.v)
-        away = np.abs(begin.q - here.q)
-        measured = self.senses.q if self.senses.q is not None else here.q
+        away, measured = np.abs(begin.q - here.q), here.q if self.senses.q is None else self.senses.q
         moved = np.abs(here.q - self._curve.at(self._tau).q)  # until then it goes on
         off = np.maximum(away, np.abs(begin.q - measured) - moved)
         if (off > allowed).any():
@@ -257,9 +258,8 @@ class Guard:
             self._go(now, Event.ARRIVED)
         elif self.mode is Mode.BRAKING and tau >= self._curve.end:
             self._hold(now, self._curve.q[-1])
-            rested = (Event.RESTED, Event.RESTED_STOPPED, Event.RESTED_FAULT)
             self._rested = now
-            self._go(now, rested[SEVERITY.index(self._worst)])
+            self._go(now, (Event.RESTED, Event.RESTED_STOPPED, Event.RESTED_FAULT)[SEVERITY.index(self._worst)])
         elif self.mode not in (Mode.ACTIVE, Mode.BRAKING):
             self._tau = now - self._origin  # nothing moves: the ticks' time may be the clock's
             self._resume_alone(now)

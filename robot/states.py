@@ -131,7 +131,7 @@ EXPLAINED: dict[Reason, tuple[str, Mode]] = {
     Reason.POSITION: ("a joint would pass its end, or could not stop before it", Mode.STOPPED),
     Reason.SPEED: ("velocity, acceleration or jerk are beyond what slowing may mend", Mode.STOPPED),
     Reason.WORKSPACE: ("the hand would leave its box", Mode.STOPPED),
-    Reason.COLLISION: ("the arm would touch itself, the table or an obstacle", Mode.STOPPED),
+    Reason.COLLISION: ("the arm would touch itself, the table or an obstacle", Mode.READY),
     Reason.NOT_READY: ("the guard takes no plans now", Mode.READY),
     Reason.STALE: ("no new plan came in time", Mode.READY),
     Reason.SILENT: ("the planner's heartbeat is missing", Mode.READY),

@@ -114,7 +114,8 @@ class Pilot:
         move = self._collected(now)
         if self._arrives(now):
             return self._halted(now)
-        if self.phase == "planning" and self.worker.state == "ready" and not self.worker.busy and self.core.due(now):
+        able = self.phase == "planning" and self.worker.state == "ready" and not self.worker.busy
+        if able and self.core.due(now) and self._settled(now):
             request = self._asked = self.core.ask(now)
             if request is not None and not self.worker.ask(request):
                 self.core.failed(request)
@@ -164,6 +165,13 @@ class Pilot:
                 self.begun, self.plans = outcome.request.begins, self.plans + 1
                 move = Move(trajectory, trajectory.stamp, outcome.answer)
         return move
+
+    def _settled(self, now: float) -> bool:
+        """Whether the arm has come to rest where a guard holds it; a plan from what it still moves would be refused."""
+        if self.guard != Mode.READY.value or self.core.trajectory is not None:
+            return True
+        state = self.core.estimate(now)
+        return state is None or bool(np.abs(state[1]).max() <= self.core.settings.still)
 
     def _arrives(self, now: float) -> bool:
         """Whether the hand has arrived just now. An arm that left again is not at its goal any more."""

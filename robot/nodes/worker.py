@@ -54,7 +54,7 @@ class Launch:
     seed: int = -1
     """Of the planner's noise; below 0: another each time."""
     horizon: int = 6
-    action_chunks: int = 2
+    action_chunks: int = 1
     steps: int = 3
     action_steps: int = 3
     threads: int = 1

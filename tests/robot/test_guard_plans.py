@@ -174,8 +174,7 @@ def test_a_plan_into_a_wall_is_refused_and_one_that_cannot_stop_before_it_is_bra
         NAMES, rig.clock(), np.array([0.0, 2.0]), np.array([HOME, [0.6, -0.2, -0.5]]), np.zeros((2, J))
     )
     assert rig.propose(far).reason is Reason.COLLISION
-    rig.rested()
-    rig.guard.resume(rig.clock())
+    assert rig.rested() is Mode.READY
     # towards the wall, ending right before it, in motion: free as far as it goes, but not the way to stop
     plan = from_actions(
         NAMES,
@@ -203,3 +202,15 @@ def test_the_hand_keeps_to_its_box():
         Surroundings(None, lambda q: q, box[::-1])
     with pytest.raises(DFPlannerError, match="a hand"):
         Surroundings(None, None, box)
+
+
+def test_a_plan_from_the_motion_before_a_brake_is_not_taken_at_rest():
+    rig = make_rig()
+    rig.move()
+    late = rig.plan()
+    rig.guard.stop(rig.clock())
+    assert rig.rested() is Mode.STOPPED
+    rig.guard.resume(rig.clock())
+    verdict = rig.propose(replace(late, stamp=rig.clock()))
+    assert verdict.reason is Reason.JUMP and "at rest" in verdict.detail
+    assert rig.rested() is Mode.READY and rig.propose().outcome is Outcome.PASS
