@@ -19,12 +19,17 @@ SHOWN = 30
 """Episodes drawn."""
 
 
-def scene_boxes() -> list[tuple[Floats, Floats]]:
-    """Centres and half sizes (3,) of what stands still in the scene; none is turned."""
+def obstacles() -> list[tuple[Floats, Floats]]:
+    """Centres and half sizes (3,) of what stands on the table: boxes, none of them turned, and upright cylinders."""
     model = reach_arm().model
-    still = [i for i in range(model.ngeom) if model.geom_bodyid[i] == 0]
-    boxes = [i for i in still if model.geom_type[i] == int(mujoco.mjtGeom.mjGEOM_BOX)]  # pyright: ignore
-    return [(np.array(model.geom_pos[i]), np.array(model.geom_size[i])) for i in boxes]
+    kind, size = model.geom_type, model.geom_size
+    box, cylinder = (int(t) for t in (mujoco.mjtGeom.mjGEOM_BOX, mujoco.mjtGeom.mjGEOM_CYLINDER))  # pyright: ignore
+    found = []
+    for i in range(model.ngeom):
+        if model.geom_bodyid[i] == 0 and kind[i] in (box, cylinder) and model.geom(i).name != "table":
+            half = size[i] if kind[i] == box else size[i][[0, 0, 1]]
+            found.append((np.array(model.geom_pos[i]), np.array(half)))
+    return found
 
 
 def plot_arm(path: Path, rollouts: Sequence[tuple[str, ArmRollout]]) -> None:
@@ -36,7 +41,7 @@ def plot_arm(path: Path, rollouts: Sequence[tuple[str, ArmRollout]]) -> None:
     grid: Any = figure.subplots(len(rollouts), len(VIEWS), squeeze=False)
     for (policy, result), axes in zip(rollouts, grid, strict=True):
         for axis, (u, v, view) in zip(axes, VIEWS, strict=True):
-            for centre, half in scene_boxes():
+            for centre, half in obstacles():
                 corner, size = (centre - half)[[u, v]], 2 * half[[u, v]]
                 axis.add_patch(Rectangle((corner[0], corner[1]), size[0], size[1], color="0.8"))
             for i in range(min(SHOWN, len(result.seeds))):

@@ -53,10 +53,10 @@ class Launch:
     """Empty: a process of our own."""
     seed: int = -1
     """Of the planner's noise; below 0: another each time."""
-    horizon: int = 6
+    horizon: int = 4
     action_chunks: int = 1
-    steps: int = 3
-    action_steps: int = 3
+    steps: int = 1
+    action_steps: int = 2
     threads: int = 1
 
     @property
