@@ -258,7 +258,7 @@ class Guard:
             self._go(now, Event.ARRIVED)
         elif self.mode is Mode.BRAKING and tau >= self._curve.end:
             self._hold(now, self._curve.q[-1])
-            self._rested = now
+            self._rested = self._last_stamp = now  # plans from before continue a motion that is over
             self._go(now, (Event.RESTED, Event.RESTED_STOPPED, Event.RESTED_FAULT)[SEVERITY.index(self._worst)])
         elif self.mode not in (Mode.ACTIVE, Mode.BRAKING):
             self._tau = now - self._origin  # nothing moves: the ticks' time may be the clock's

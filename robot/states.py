@@ -124,7 +124,7 @@ EXPLAINED: dict[Reason, tuple[str, Mode]] = {
     Reason.NOT_FINITE: ("the plan holds NaN or an infinity", Mode.STOPPED),
     Reason.FORM: ("the plan is empty, misshapen, too long, out of sequence, or lacks velocities", Mode.STOPPED),
     Reason.NAMES: ("joints are missing, unknown or doubled", Mode.STOPPED),
-    Reason.ORDER: ("the plan's stamp is not after that of the last plan", Mode.READY),
+    Reason.ORDER: ("the plan's stamp is not after that of the last plan, or the end of the last brake", Mode.READY),
     Reason.LATE: ("the plan's stamp is too old", Mode.READY),
     Reason.AHEAD: ("the plan begins too far in the future", Mode.STOPPED),
     Reason.JUMP: ("the plan begins too far from where the arm is, or after it would stand", Mode.READY),

@@ -214,3 +214,15 @@ def test_a_plan_from_the_motion_before_a_brake_is_not_taken_at_rest():
     verdict = rig.propose(replace(late, stamp=rig.clock()))
     assert verdict.reason is Reason.JUMP and "at rest" in verdict.detail
     assert rig.rested() is Mode.READY and rig.propose().outcome is Outcome.PASS
+
+
+def test_a_plan_stamped_before_the_last_brake_was_over_is_not_taken():
+    rig = make_rig()
+    rig.move()
+    begins = rig.clock()
+    rig.guard.stop(rig.clock())
+    assert rig.rested() is Mode.STOPPED
+    rig.guard.resume(rig.clock())
+    late = replace(rig.plan(), stamp=begins)
+    assert rig.propose(late).reason is Reason.ORDER and rig.rested() is Mode.READY
+    assert rig.propose().outcome is Outcome.PASS
