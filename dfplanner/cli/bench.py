@@ -20,7 +20,7 @@ class Bench:
     """Run policies in environments: a table for each, JSON, a picture of rollouts, an animation of a plan.
 
     Others measure something else: dfplanner bench serve (a server), runtimes (their latencies), delay (what plans that
-    arrive late cost); each has its --help.
+    arrive late cost), ros (the graph around an arm); each has its --help.
     """
 
     env: Positional[tuple[Env, ...]] = tuple(f"maze2d-{name}" for name in MAZES)
@@ -53,7 +53,7 @@ class Bench:
 
 def run(args: Sequence[str]) -> None:
     """Run it all, and say where things are."""
-    if args and args[0] in ("serve", "runtimes", "delay"):
+    if args and args[0] in ("serve", "runtimes", "delay", "ros"):
         importlib.import_module(f"dfplanner.cli.bench_{args[0]}").run(args[1:])
         return
     a = parse(Bench, "bench", args)

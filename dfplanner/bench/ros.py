@@ -1,0 +1,200 @@
+"""``dfplanner bench ros``: the real graph in processes of its own: goals reached, latency, jitter, splices, faults."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfplanner.bench.stats import percentiles
+from dfplanner.types import DFPlannerError
+from dfplanner_envs.arm.task import reach_task
+
+if TYPE_CHECKING:
+    from dfplanner_robot.nodes.exercise import Exercise, Seen
+
+STARTS_S, GOAL_S, WITHIN_M = 60.0, 12.0, 0.02
+Numbers = dict[str, Any]
+
+
+@contextmanager
+def graph(*commands: Sequence[str]) -> Iterator[None]:
+    """``python -m`` processes for as long as the block lasts; raises DFPlannerError if one ends on its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        logs = [Path(folder) / str(i) for i in range(len(commands))]
+        running = []
+        try:
+            for command, log in zip(commands, logs, strict=True):
+                with log.open("w") as out:
+                    process = subprocess.Popen([sys.executable, "-m", *command], stdout=out, stderr=subprocess.STDOUT)
+                running.append(process)
+            yield
+            for process, command, log in zip(running, commands, logs, strict=True):
+                if process.poll() is not None:
+                    said = log.read_text().strip().splitlines()[-1:]
+                    raise DFPlannerError(f"{command[0]} ended with code {process.returncode}: {' '.join(said)}")
+        finally:
+            for process in running:
+                process.send_signal(signal.SIGINT)
+            for process in running:
+                try:
+                    process.wait(15)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+
+
+@contextmanager
+def client() -> Iterator[Exercise]:
+    """The client, on a domain of its own; raises DFPlannerError where ROS is absent."""
+    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    os.environ.setdefault("ROS_DOMAIN_ID", str(os.getpid() % 100 + 1))
+    try:
+        import rclpy
+        from rclpy.utilities import try_shutdown
+
+        from dfplanner_robot.nodes.exercise import Exercise
+    except ImportError as e:
+        raise DFPlannerError(f'{e.name} is missing; pip install "dfplanner[ros]", or source a ROS 2') from e
+    rclpy.init()
+    try:
+        node = Exercise(reach_task().arm.limits)
+        yield node
+        node.destroy_node()
+    finally:
+        try_shutdown()
+
+
+def run_ros(
+    goals: int = 12,
+    faults: int = 100,
+    seed: int = 0,
+    checkpoint: str = "arm-reach",
+    *,
+    progress: Callable[[int], Any] = lambda n: None,
+) -> Numbers:
+    """Runs both halves on a simulated arm at real time; raises DFPlannerError where the graph does not come up."""
+    found: Numbers = {"goals": None, "faults": None}
+    sim = ("dfplanner_robot.nodes.sim_node",)
+    with client() as node:
+        if goals:
+            parameters = ("--ros-args", "-p", "autostart:=true", "-p", f"checkpoint:={checkpoint}")
+            with graph(sim, ("dfplanner_robot.nodes.planner_node", *parameters)):
+                found["goals"] = _goals(node, goals, seed, progress)
+        if faults:
+            node.states.clear()
+            with graph(sim):
+                _up(node, "the simulation", lambda: node.state == "ready")
+                seen = node.faults(faults, np.random.default_rng(seed), lambda: progress(1))
+                node.spin(1.5)
+                found["faults"] = {"seen": seen, **_harm(node)}
+    return found
+
+
+def _up(node: Exercise, what: str, there: Callable[[], bool]) -> None:
+    if not node.spin(STARTS_S, there):
+        raise DFPlannerError(f"{what} did not come up within {STARTS_S:.0f} s; see dfplanner ros check")
+
+
+def _goals(node: Exercise, n: int, seed: int, progress: Callable[[int], Any]) -> Numbers:
+    """n goals one after the other, and how punctual everything was meanwhile."""
+
+    def waits() -> bool:
+        return node.state == "ready" and "waiting" in node.told.get("planner", {}).get("message", "")
+
+    _up(node, "the planner", waits)
+    _, goals, _ = reach_task().draw(n, np.random.default_rng([seed, 12]))
+    node.readings.clear()
+    took = []
+    for goal in goals:
+        took.append(node.reach(goal, WITHIN_M, GOAL_S))
+        node.spin(0.6)
+        progress(1)
+    node.spin(1.2)
+    came, stamps = np.array([t for t, _ in node.readings]), np.array([r.stamp for _, r in node.readings])
+    reached = [t for t in took if t is not None]
+    planner, guard = node.told.get("planner", {}), node.told.get("guard", {})
+    late = {q: float(guard.get(f"ticks late, {said} (ms)", "nan")) for q, said in (("mean", "mean"), ("p99", "99 %"))}
+    return {
+        "n": n,
+        "reached": len(reached),
+        "seconds": percentiles(np.array(reached)),
+        "readings_hz": float((len(stamps) - 1) / (stamps[-1] - stamps[0])),
+        "reading_latency_ms": percentiles(1e3 * (came - stamps)),
+        "reading_jitter_ms": percentiles(np.abs(1e3 * (np.diff(came) - np.diff(stamps)))),
+        "inference_ms": {q: float(planner.get(f"inference_ms_{q}", "nan")) for q in ("p50", "p99")},
+        "tick_late_ms": late,
+        **_splices(node),
+        **_harm(node),
+    }
+
+
+def _splices(node: Exercise) -> Numbers:
+    """What a new trajectory commands when it comes, against what the last one does then: the worst joint's difference.
+
+    Left out are those between which the guard braked: the second begins anew.
+    """
+    braked = np.array([t for t, said in node.states if said == "braking"])
+    q, v = [], []
+    for (_, old), (came, new) in itertools.pairwise(node.commands):
+        t = max(came, new.stamp)  # the simulation's time is the machine's
+        if t < old.end and not ((braked > old.stamp) & (braked < t)).any():
+            before, after = old.curve.at(t), new.curve.at(t)
+            q.append(float(np.abs(after.q - before.q).max()))
+            v.append(float(np.abs(after.v - before.v).max()))
+    return {"splice_rad": _worst(np.array(q)), "splice_rad_s": _worst(np.array(v))}
+
+
+def _worst(x: NDArray[np.float64]) -> dict[str, float | None]:
+    return {**percentiles(x), "max": float(x.max()) if len(x) else None}
+
+
+def _harm(node: Exercise) -> Numbers:
+    simulation = node.told.get("simulation", {})
+    return {key: int(simulation.get(key, -1)) for key in ("violations", "touched")}
+
+
+def fault_table(seen: Sequence[Seen]) -> str:
+    """Fault → what the arm did → time to brake, as a Markdown table; times are the longest seen."""
+    rows = ["| fault | n | then waits as | braking heard after | at rest after |", "| --- | --- | --- | --- | --- |"]
+    for kind in dict.fromkeys(s.kind for s in seen):
+        some = [s for s in seen if s.kind == kind]
+        braked = [s for s in some if np.isfinite(s.to_brake_s)]
+        states = ", ".join(sorted({s.state for s in some}))
+        if not braked:
+            rows.append(f"| {kind} | {len(some)} | followed it | – | – |")
+            continue
+        brake, rest = (1e3 * np.nanmax([getattr(s, a) for s in braked]) for a in ("to_brake_s", "to_rest_s"))
+        rows.append(f"| {kind} | {len(some)} | {states} | ≤ {brake:.0f} ms | ≤ {rest:.0f} ms |")
+    return "\n".join(rows)
+
+
+def goals_table(g: Numbers) -> str:
+    """The first half's numbers, as a Markdown table."""
+
+    def pair(key: str, digits: int = 1) -> str:
+        x = g[key]
+        return " / ".join("–" if x[k] is None else f"{x[k]:.{digits}f}" for k in x)
+
+    rows = [
+        ("goals reached, one after the other", f"{g['reached']} of {g['n']}"),
+        ("seconds to the goal, p50 / p99", pair("seconds")),
+        ("joint states a second", f"{g['readings_hz']:.1f}"),
+        ("joint state, from its stamp to a client, ms, p50 / p99", pair("reading_latency_ms")),
+        ("the same, jitter of the period, ms, p50 / p99", pair("reading_jitter_ms", 2)),
+        ("a plan, from asking to answer, ms, p50 / p99", pair("inference_ms")),
+        ("ticks of guard and physics late, ms, mean / p99", pair("tick_late_ms", 2)),
+        ("splice, rad, p50 / p99 / max", pair("splice_rad", 4)),
+        ("splice, rad/s, p50 / p99 / max", pair("splice_rad_s", 3)),
+        ("steps with a measured limit exceeded; contacts", f"{g['violations']}; {g['touched']}"),
+    ]
+    return "\n".join(["| what | measured |", "| --- | --- |", *(f"| {a} | {b} |" for a, b in rows)])
