@@ -41,8 +41,10 @@ BEAT_S, PLAN_S, MOVES_S = 0.02, 0.1, 0.4
 """Between heartbeats, between plans, and how long the arm moves before a fault."""
 GIVES_UP_S = 3.0
 """So long a fault is watched."""
-AT_REST = 0.01
-"""rad/s of the fastest joint."""
+AT_REST, MOVING = 0.01, 0.05
+"""rad/s of the fastest joint: below, and above."""
+TRIES = 10
+"""Streams until it moves: at first not everyone has found everyone, and a plan may be refused for the surroundings."""
 
 
 @dataclass(frozen=True)
@@ -148,9 +150,13 @@ class Exercise(Node):
             injector.end()
             planner.forget()
             self._ready()
-            self._stream(planner, injector, MOVES_S, lambda: False)
-            kind = FAULTS[i % len(FAULTS)]
-            seen.append(self._fault(kind, planner, injector))
+            for _ in range(TRIES):
+                self._stream(planner, injector, MOVES_S, lambda: False)
+                if self.speed > MOVING:
+                    break
+            else:
+                raise DFPlannerError(f"the arm does not follow plans; the guard is {self.state or 'silent'}")
+            seen.append(self._fault(FAULTS[i % len(FAULTS)], planner, injector))
             progress()
         return seen
 
