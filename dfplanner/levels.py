@@ -53,6 +53,7 @@ def training_levels(
     rng: np.random.Generator,
     goal_dropout: float = 0.3,
     pace_known: NDArray[np.bool_] | None = None,
+    led: Levels | None = None,
 ) -> tuple[Levels, NDArray[np.bool_]]:
     """Levels (n, 1 + tokens, 2) of the parts (observation, actions) of a goal token and the tokens, and the loss mask.
 
@@ -60,7 +61,8 @@ def training_levels(
     dynamics); 20 % at the observations' levels; 15 % the first few known, the others pure noise (a forward model:
     committed actions). The goal is clean, or pure noise in ``goal_dropout`` of the cases; the pace beside it,
     where it is known, is clean in 80 % of those without a goal and in 30 % of the others. No loss on what is clean, on
-    actions that are pure noise, on the goal token, nor on the actions before the first observation.
+    actions that are pure noise, on the goal token, nor on the actions before the first observation. ``led`` (n,): how
+    many tokens lead to the goal; those after them are pure noise, without loss.
     """
     obs, counted = observation_levels(n, tokens, k, recipe, rng)
     u = rng.random((n, 1))
@@ -81,4 +83,7 @@ def training_levels(
     loss[:, 0] = False
     loss[:, 1:, 0] &= counted
     loss[:, 1:, 1] &= (levels[:, 1:, 1] < k) & (counted | inverse)
+    if led is not None:
+        astray = np.arange(tokens) >= led[:, None]
+        levels[:, 1:][astray], loss[:, 1:][astray] = k, False
     return levels, loss

@@ -60,7 +60,7 @@ class TrainConfig:
     at_start: float = 0.1
     """The same: share of windows that begin where their episode does."""
     shortest: float = 0.0
-    """Share of windows whose goal is anywhere that the window is on a shortest way to, by all the data."""
+    """Share of windows whose goal is anywhere that their first tokens are on a shortest way to, by all the data."""
     place: float = 1.0
     """Edge of the places those ways are made of: a fraction of a corridor's width."""
     act_code: int = 12
@@ -142,11 +142,11 @@ class Setup:
     def batch(self, config: TrainConfig, n: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Tokens (n, T, C), their levels and what counts in the loss (n, T, P), and noise (n, T, C)."""
         device = self.parts.device
-        states, chunks, goals, pace = (x.to(device) for x in self.windows.draw(n, rng))
-        tokens = self.tokenizer.encode(states, chunks, goals, pace.nan_to_num())
-        known = pace.isfinite().all(1).cpu().numpy()
+        states, chunks, goals, pace, led = self.windows.draw(n, rng)
+        given = (x.to(device) for x in (states, chunks, goals, pace.nan_to_num()))
+        tokens, known = self.tokenizer.encode(*given), pace.isfinite().all(1).numpy()
         levels, counted = training_levels(
-            n, config.horizon, config.levels, config.recipe, rng, config.goal_dropout, known
+            n, config.horizon, config.levels, config.recipe, rng, config.goal_dropout, known, led.numpy()
         )
         noise = torch.from_numpy(rng.standard_normal(tuple(tokens.shape), np.float32))
         return tokens, torch.from_numpy(levels).to(device), torch.from_numpy(counted).to(device), noise.to(device)

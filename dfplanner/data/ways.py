@@ -1,7 +1,7 @@
 """Shortest ways between places, as far as episodes went them: goals for windows that no episode pursued.
 
-A window shows the way to every place that it leads towards, not only to where its own episode went on to: what lies
-ahead is read off a graph of the places visited, whose edges are the moves made. So pairs of place and goal that one
+A window shows the way to every place that its first tokens lead towards, not only to where its own episode went on to:
+what lies ahead is read off a graph of the places visited, whose edges are the moves made. So pairs of place and goal that one
 episode never joined are learnt too, such as a goal behind the wall beside the start. Related: search on a replay buffer
 (Eysenbach et al. 2019, arXiv:1906.05253), stitching by goal augmentation (Ghugare et al. 2024, arXiv:2401.11237).
 """
@@ -45,11 +45,11 @@ class Ways:
 
     def goal_rows(
         self, rows: NDArray[np.int64], rng: np.random.Generator, tries: int = 32
-    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """For windows, given as the rows (n, T) of their tokens: rows (n,) of goals they lead to, and whether any does.
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """For windows, given as the rows (n, T) of their tokens: rows (n,) of goals they lead to, and how far they do.
 
-        A window leads to a goal if what it went and what is left are together no longer than a shortest way from its
-        first token, at each of them until it is there.
+        Tokens lead to a goal as long as what they went and what is left are together no longer than a shortest way from
+        the first; once there, all do. Second (n,): the number of tokens that do, 0 if no goal was found.
         """
         d, at = self.distance, self.node[rows]
         drawn = rng.integers(0, len(self.node), (len(rows), tries))
@@ -61,13 +61,16 @@ class Ways:
         went = np.concatenate([np.zeros_like(went[:, :1]), went], axis=1)[:, :, None]
         on_way = went + left <= (1 + SLACK) * whole[:, None] + near
         been = np.logical_or.accumulate(left <= near, axis=1)
-        comes_nearer = been[:, -1] | (left[:, -1] <= whole - near)
-        good = (on_way | been).all(axis=1) & comes_nearer & np.isfinite(whole) & (whole > near)
+        led = np.logical_and.accumulate(on_way | been, axis=1).sum(axis=1)
+        last = np.maximum(led - 1, 0)[:, None]
+        comes_nearer = np.take_along_axis(been | (left <= whole[:, None] - near), last, 1)[:, 0]
+        good = (led > 1) & comes_nearer & np.isfinite(whole) & (whole > near)
         # Weighted sampling (Efraimidis and Spirakis 2006): the more of a detour, the oftener, for these are rare.
         apart = np.linalg.norm(self._place[at[:, 0, None]] - self._place[goal], axis=2)
         weight = np.where(good, np.minimum(whole / np.maximum(apart, self.size), MOST_DETOUR), 1.0) ** 2
         chosen = np.where(good, rng.random(good.shape) ** (1 / weight), -1.0).argmax(axis=1)
-        return np.take_along_axis(drawn, chosen[:, None], 1)[:, 0], np.asarray(good.any(axis=1))
+        pick = chosen[:, None]
+        return np.take_along_axis(drawn, pick, 1)[:, 0], np.take_along_axis(np.where(good, led, 0), pick, 1)[:, 0]
 
 
 def _shortest(n: int, moves: NDArray[np.int64], place: NDArray[np.floating]) -> Array:

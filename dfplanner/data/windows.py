@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +16,21 @@ from dfplanner.data.ways import Ways
 from dfplanner.types import Array, DFPlannerError, TokenSpec
 
 
+class Batch(NamedTuple):
+    """Windows drawn for training, in environment units."""
+
+    states: Tensor
+    """(n, horizon, obs)."""
+    chunks: Tensor
+    """(n, horizon - 1, chunk, act) the actions between them."""
+    goals: Tensor
+    """(n, g)."""
+    pace: Tensor
+    """(n, 2); NaN: unknown."""
+    led: Tensor
+    """(n,) how many tokens lead to the goal; those after them went elsewhere."""
+
+
 @dataclass
 class Windows:
     """Draws training windows: ``horizon`` observations one chunk apart, the chunks between them, and the goal.
@@ -23,8 +39,8 @@ class Windows:
     episode the last step repeats (in data that stays, the last step is at rest, so this is what would have happened).
     In data that does not stay windows lie inside their episode. ``hindsight`` is the share of windows whose goal is
     replaced by a position reached later, on the way to the goal pursued, or inside the window where none is known
-    (Andrychowicz et al. 2017). ``shortest``: the share whose goal is anywhere that the window is on a shortest way to
-    (``dfplanner.data.ways``), places being cubes of edge ``place``.
+    (Andrychowicz et al. 2017). ``shortest``: the share whose goal is anywhere that their first tokens are on a shortest
+    way to (``dfplanner.data.ways``), places being cubes of edge ``place``.
     """
 
     episodes: Episodes
@@ -77,8 +93,8 @@ class Windows:
         rows = start[:, None] + np.arange(self.length)
         return np.minimum(rows, self._end[episode][:, None] - 1), episode
 
-    def draw(self, n: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """States (n, horizon, obs), chunks (n, horizon-1, chunk, act), goals (n, g); pace (n, 2), NaN: unknown."""
+    def draw(self, n: int, rng: np.random.Generator) -> Batch:
+        """n windows; the same generator gives the same."""
         e, s = self.episodes, self.spec
         rows, episode = self.indices(n, rng)
         states = e.observations[rows[:, :: s.chunk]]
@@ -92,12 +108,14 @@ class Windows:
             first, last = rows[swap, 0], np.where(unknown[swap], rows[swap, -1], self._until[rows[swap, 0]])
             when = rng.integers(first + 1, np.maximum(last, first + 1) + 1)
             goals[swap] = e.observations[np.minimum(when, self._end[episode[swap]] - 1)][:, pos]
+        led = np.full(n, s.horizon)
         if self._ways is not None:
             swap = np.flatnonzero(rng.random(n) < self.shortest)
-            ahead, able = self._ways.goal_rows(rows[swap, :: s.chunk], rng)
-            goals[swap[able]] = e.observations[ahead[able]][:, pos]
+            ahead, far = self._ways.goal_rows(rows[swap, :: s.chunk], rng)
+            able = far > 0
+            goals[swap[able]], led[swap[able]] = e.observations[ahead[able]][:, pos], far[able]
         pace = np.full((n, 2), np.nan, np.float32) if self.pace is None else self.pace[rows[:, 0]]
-        return torch.from_numpy(states), torch.from_numpy(chunks), torch.from_numpy(goals), torch.from_numpy(pace)
+        return Batch(*map(torch.from_numpy, (states, chunks, goals, pace, led)))
 
     def fit_tokenizer(self, rng: np.random.Generator, n: int = 4096) -> Tokenizer:
         """A tokenizer fitted on n windows."""

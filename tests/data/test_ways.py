@@ -77,8 +77,9 @@ def test_windows_lead_to_their_goals() -> None:
     e = walks(1, n=200)
     ways = Ways(e.observations, e.starts, 1.0)
     rows = e.starts[:, None] + np.arange(0, 9, 2)
-    goal, any_ = ways.goal_rows(rows, np.random.default_rng(0))
+    goal, led = ways.goal_rows(rows, np.random.default_rng(0))
     s, g = along(e.observations[rows]), along(e.observations[goal])
+    any_ = led > 0
     moves = np.sign(s[:, -1] - s[:, 0])
     assert any_[np.abs(s[:, -1] - s[:, 0]) > 3].mean() > 0.8
     ahead = (g - s[:, 0]) * moves
@@ -87,11 +88,23 @@ def test_windows_lead_to_their_goals() -> None:
     assert (np.linalg.norm(e.observations[goal] - e.observations[rows[:, 0]], axis=1)[went & (ahead > 10)] < 4).any()
 
 
+def test_a_window_that_turns_leads_only_so_far() -> None:
+    e = walks(1, n=200)
+    ways = Ways(e.observations, e.starts, 1.0)
+    s = along(e.observations)
+    there = [int(np.abs(s - at).argmin()) for at in (1.0, 3.0, 5.0, 3.0, 1.0)]
+    rows = np.tile(there, (500, 1))
+    goal, led = ways.goal_rows(rows, np.random.default_rng(0))
+    beyond = (led > 0) & (s[goal] > 8.0)
+    assert beyond.sum() > 100 and (led[beyond] == 3).all(), "it leads there until it turns"
+    assert (led[(led > 0) & (s[goal] < 4.0)] == 5).all(), "a goal that was passed was reached"
+
+
 def test_training_windows_take_such_goals() -> None:
     e = walks(2, n=200)
     spec = TokenSpec(2, 2, 2, 4, 4, 0.1, (0, 1))
     plain, led = (Windows(e, spec, stay=False, shortest=share, place=1.0) for share in (0.0, 1.0))
-    (states, _, inside, _), (same, _, goals, _) = (w.draw(300, np.random.default_rng(0)) for w in (plain, led))
+    (states, _, inside, *_), (same, _, goals, *_) = (w.draw(300, np.random.default_rng(0)) for w in (plain, led))
     assert np.array_equal(states, same)
     far = np.abs(along(goals.numpy()) - along(states[:, 0].numpy()))
     assert np.abs(along(inside.numpy()) - along(states[:, 0].numpy())).max() < 4 and (far > 6).mean() > 0.2

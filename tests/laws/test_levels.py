@@ -134,3 +134,13 @@ def test_teacher_forcing_counts_one_token_but_every_action_of_inverse_dynamics()
 def test_an_unknown_recipe_lists_the_known_ones() -> None:
     with pytest.raises(DFPlannerError, match=", ".join(RECIPES)):
         draw("student-forcing")
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from(RECIPES))
+def test_tokens_that_went_elsewhere_are_noise_and_do_not_count(seed: int, recipe) -> None:
+    led = np.random.default_rng(seed).integers(2, 7, 50)
+    levels, loss = draw(recipe, 50, 6, 100, seed, led=led)
+    same, counted = draw(recipe, 50, 6, 100, seed)
+    astray = np.concatenate([np.zeros((50, 1), bool), np.arange(6) >= led[:, None]], 1)
+    assert (levels[astray] == 100).all() and not loss[astray].any()
+    assert (levels[~astray] == same[~astray]).all() and (loss[~astray] == counted[~astray]).all()

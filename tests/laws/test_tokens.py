@@ -163,9 +163,9 @@ def test_starts_are_drawn_equally_often_but_for_the_extra_share_at_the_beginning
 def test_what_is_drawn_belongs_together(seed: int, hindsight: float, goals: bool) -> None:
     e, s = episodes(seed, [30, 9, 25], arrivals=True, goals=goals), spec()
     w = Windows(e, s, hindsight=hindsight)
-    states, chunks, goal, pace = (x.numpy() for x in w.draw(100, np.random.default_rng(seed)))
+    states, chunks, goal, pace, led = (x.numpy() for x in w.draw(100, np.random.default_rng(seed)))
     assert states.shape == (100, 5, 4) and chunks.shape == (100, 4, 3, 2) and goal.shape == (100, 2)
-    assert len(pace) == 100 and np.isnan(pace).all()
+    assert len(pace) == 100 and np.isnan(pace).all() and (led == s.horizon).all()
     first, own = states[:, 0, 0].astype(int), states[:, 0, 1].astype(int)
     last = e.ends[own] - 1
     rows = np.minimum(first[:, None] + np.arange(13), last[:, None])
@@ -183,5 +183,6 @@ def test_what_is_drawn_belongs_together(seed: int, hindsight: float, goals: bool
         assert reached.all(), "without a goal of its own, a window's goal is where it ends, or a place on its way"
     again = w.draw(100, np.random.default_rng(seed))
     assert all(
-        np.array_equal(a, b.numpy(), equal_nan=True) for a, b in zip((states, chunks, goal, pace), again, strict=True)
+        np.array_equal(a, b.numpy(), equal_nan=True)
+        for a, b in zip((states, chunks, goal, pace, led), again, strict=True)
     )
