@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -20,10 +21,17 @@ from dfplanner_envs.wrappers import ARM
 TAIL = 20
 """Steps stored after arrival; the arm then rests at the goal."""
 LANES = 64
-ON_THE_WAY, KEEP = 0.75, 0.65
+ON_THE_WAY, KEEP = 0.85, 0.65
 """Share of episodes that begin on the way of another, and of these that keep the goal it was on the way to."""
 STOPPED, NEARLY = 0.5, 0.6
 """Share of these that begin at rest, and of those that are nearly there: without them rest and goal are one thing."""
+BLOCKED, BACK_RAD, ASIDE_RAD = 0.3, 0.1, 0.03
+"""Share of episodes that begin, if they can, at rest before what blocks the straight way; how far, and how much aside.
+
+There a guard stops an arm whose plan leads into something, and nothing else in the data comes so near.
+"""
+LOOK_RAD, TRIED = 0.02, 6
+"""How densely that way is looked at, and how many goals are tried for one that something stands before."""
 THROWN_RAD, THROWN_SPEED = 0.15, 0.25
 """Deviations, in rad and rad/s on each joint, of what throws these off their way, at most."""
 ROUND = 256
@@ -36,10 +44,10 @@ def collect_arm(steps: int, seed: int, progress: Callable[[int], Any] | None = N
     Observations (N, 17): hand x, y, z in metres, 7 joint positions, 7 velocities; actions (N, 7): velocities as a
     share of the joints' limits; goals (N, 7), the posture that answers the hand's goal, so that kinematics need not be
     learnt. Rewards are 1 where the hand is at the goal and slow; ``arrival`` is the step from which on it stays so.
-    Most episodes begin on another's way, in motion or stopped, off it or with another goal: without these, what
-    imitates the data copies the velocity it sees, and never comes back. Stored is only what was simulated without a
-    contact, a limit exceeded or a command clamped, and reached its goal. The same arguments give the same bytes,
-    whatever the number of ``threads``. Raises DFPlannerError on fewer than 1 step.
+    Most episodes begin on another's way, in motion or stopped, off it or with another goal, or stopped before an
+    obstacle: without these, what imitates the data copies the velocity it sees, and never comes back. Stored is only
+    what was simulated without a contact, a limit exceeded or a command clamped, and reached its goal. The same
+    arguments give the same bytes, whatever the number of ``threads``. Raises DFPlannerError on fewer than 1 step.
     """
     if steps < 1:
         raise DFPlannerError(f"steps is {steps}; at least 1 is needed")
@@ -99,11 +107,14 @@ def _round(task: ReachTask, simulation: ArmSim, rng: np.random.Generator) -> lis
 
 
 def _planned(task: ReachTask, n: int, rng: np.random.Generator) -> list[_Planned]:
-    """n episodes that the script can do: some from rest, the others taken up on the way and thrown off it."""
+    """n episodes that the script can do: some from rest, others before an obstacle, or on the way and thrown off it."""
     planned: list[_Planned] = []
     while len(planned) < n:
         starts, goals, ends = task.draw(n, rng)
         for i, start in enumerate(starts):
+            if rng.random() < BLOCKED:
+                planned += _blocked(task, start, goals, ends, rng)
+                continue
             way = script(reach_roadmap(), start, ends[i])
             if way is None:
                 continue
@@ -116,6 +127,31 @@ def _planned(task: ReachTask, n: int, rng: np.random.Generator) -> list[_Planned
     return planned[:n]
 
 
+def _blocked(task: ReachTask, start: Floats, goals: Floats, ends: Floats, rng: np.random.Generator) -> list[_Planned]:
+    """An episode that begins at rest before what blocks the straight way to one of a few goals, if there is one."""
+    for to in rng.integers(len(ends), size=TRIED):
+        q = _before_obstacle(task, start, ends[to], rng)
+        if q is not None and (way := script(reach_roadmap(), q, ends[to])) is not None:
+            return [_Planned(q, np.zeros_like(q), goals[to], ends[to], way)]
+    return []
+
+
+def _before_obstacle(task: ReachTask, start: Floats, end: Floats, rng: np.random.Generator) -> Floats | None:
+    """Positions (J,) on the straight way, near to where something blocks it; None where nothing does."""
+    far = float(np.linalg.norm(end - start))
+    line = start + (end - start) * np.linspace(0, 1, max(2, math.ceil(far / LOOK_RAD)))[:, None]
+    hit = next((k for k, q in enumerate(line) if not task.near.free(q)), None)
+    if hit is None:
+        return None
+    q = line[max(0, hit - 1 - int(BACK_RAD / LOOK_RAD * rng.random() ** 2))]
+    q = _inside(task, q + ASIDE_RAD * rng.random() * rng.standard_normal(len(q)))
+    return q if task.near.free(q) else None
+
+
+def _inside(task: ReachTask, q: Floats) -> Floats:
+    return np.clip(q, task.arm.limits.lower + INSET / 2, task.arm.limits.upper - INSET / 2)
+
+
 def _thrown_off(task: ReachTask, start: Floats, way: Floats, rng: np.random.Generator) -> tuple[Floats, Floats]:
     """Positions and velocities (J,) at a random time of the velocities ``way`` (T, J), or after: thrown or stopped."""
     limits = task.arm.limits
@@ -125,7 +161,7 @@ def _thrown_off(task: ReachTask, start: Floats, way: Floats, rng: np.random.Gene
     k, size, stopped = rng.integers(first, len(v)), rng.random(), rng.random() < STOPPED
     off = size**2 * THROWN_RAD * rng.standard_normal(len(limits))
     push = size * THROWN_SPEED * rng.standard_normal(len(limits))
-    return np.clip(q[k] + off, limits.lower + INSET / 2, limits.upper - INSET / 2), (v[k] + push) * (not stopped)
+    return _inside(task, q[k] + off), (v[k] + push) * (not stopped)
 
 
 def _executed(simulation: ArmSim, planned: list[_Planned]) -> list[tuple[NDArray, int] | None]:

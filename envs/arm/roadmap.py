@@ -65,7 +65,8 @@ class Roadmap:
         """Postures (K, J) from start to end, the polyline through which is free; None where none was found."""
         see = self.task.checker.segment_free
         # What is nearer to something than it should be may leave, but not come nearer still.
-        leave = see if self.task.checker.free(start) else self.task.rounded.segment_free
+        checkers = self.task.checker, self.task.rounded, self.task.near
+        leave = next((c for c in checkers if c.free(start)), self.task.near).segment_free
         if leave(start, end):
             return np.stack([start, end])
         (into, d_in), (out, d_out) = (self._doors(q) for q in (start, end))

@@ -17,6 +17,8 @@ CLEARANCE, SELF_CLEARANCE = 0.05, 0.01
 """Metres that starts, goals and the script's paths keep from the scene, and links from one another."""
 ROUNDED = 0.7
 """Share of these distances that is kept where a path's corners are rounded."""
+LEFT = 0.25
+"""Share of them that an arm has left which was stopped before an obstacle, and shall leave it."""
 RADIUS, AZIMUTH, HEIGHT = (0.3, 0.7), (-2.0, 2.0), (0.1, 0.7)
 """Where goals are drawn, in cylinder coordinates about the base: metres, radians, metres."""
 INSET = 0.1
@@ -38,6 +40,8 @@ class ReachTask:
     checker: CollisionChecker
     rounded: CollisionChecker
     """The same with the distances that rounded corners keep."""
+    near: CollisionChecker
+    """The same with what is left of them before an obstacle."""
 
     def posture(self, goals: ArrayLike) -> tuple[Floats, NDArray[np.bool_]]:
         """The posture (N, J) that answers each goal (N, 3), and whether it reaches it and keeps its distance.
@@ -102,7 +106,7 @@ class ReachTask:
 def reach_task() -> ReachTask:
     """The bundled arm's task; its model and checker are shared within a process."""
     arm = reach_arm()
-    keeps = (CollisionChecker(arm, share * CLEARANCE, share * SELF_CLEARANCE) for share in (1.0, ROUNDED))
+    keeps = (CollisionChecker(arm, share * CLEARANCE, share * SELF_CLEARANCE) for share in (1.0, ROUNDED, LEFT))
     return ReachTask(arm, Chain.of(arm), *keeps)
 
 

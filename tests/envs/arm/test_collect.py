@@ -74,6 +74,20 @@ def test_some_begin_at_rest_some_in_motion_and_some_at_rest_nearly_there():
     assert (rest & (left > 1)).any() and (rest & (left > 0.05) & (left < 0.4)).any()
 
 
+def test_some_begin_stopped_before_what_blocks_the_straight_way():
+    e = data()
+    first, end = e.observations[e.starts, 3:10].astype(float), e.goals[e.starts].astype(float)
+    stopped = np.abs(e.observations[e.starts, 10:]).max(1) < 1e-6
+    close = np.array([not TASK.rounded.free(q) for q in first])
+    ahead = np.array([not TASK.near.segment_free(q, g, 0.02) for q, g in zip(first, end, strict=True)])
+    assert TASK.near.free(first[close]).all()
+    assert (stopped & ahead).mean() > 0.15 and (close & stopped & ahead).any()
+    for rows in np.array(list(e.slices()), object)[close]:
+        free = TASK.rounded.free(e.observations[rows, 3:10].astype(float))
+        left = int(free.argmax())
+        assert free[left:].all(), "what has left does not come back"
+
+
 def test_no_limit_is_exceeded_by_independent_differences():
     e = data()
     for rows in e.slices():
