@@ -16,11 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from dfplanner.controller import RecedingHorizonController
 from dfplanner.guidance import Objective, ReachGoal
 from dfplanner.planner import Planner
-from dfplanner.settings import PlannerSettings
+from dfplanner.settings import POLICY_SETTINGS, PlannerSettings, policy_settings
 from dfplanner.types import DFPlannerError
-
-POLICY_SETTINGS = PlannerSettings(horizon=4, action_steps=3)
-"""A few tokens ahead and the first chunk's actions: what a policy needs of a plan."""
 
 Floats = NDArray[np.float64]
 
@@ -123,12 +120,16 @@ class DFPolicy:
         """By bundled name (``dfplanner checkpoints`` lists them), file, run folder or hub id.
 
         goal (g,) or (N, g): where to, in the environment's frame; None: the observations say it (``desired_goal``).
-        adapter: for environments whose frame or keys are not the model's. replan_every: environment steps, by default
-        half a chunk. objective: from goals (B, g) to what is maximised, by default ``ReachGoal``. action_space: a Box
+        adapter: for environments whose frame or keys are not the model's. settings, replan_every (environment
+        steps): by default what is best where the model was trained (``policy_settings``), or half a chunk with settings
+        of one's own. objective: from goals (B, g) to what is maximised, by default ``ReachGoal``. action_space: a Box
         that actions are clipped to and shaped as. Raises DFPlannerError on what cannot be had.
         """
         planner = Planner.from_pretrained(name_or_path, settings or POLICY_SETTINGS, device)
         trained = str(planner.checkpoint.facts.get("config", {}).get("env", ""))
+        if settings is None:
+            planner.settings, chunks = policy_settings(trained)
+            replan_every = replan_every or max(1, int(chunks * planner.spec.chunk))
         if adapter is None and trained.startswith("PointMaze_"):  # without one it would run, and miss
             raise DFPlannerError(
                 f"{name_or_path} plans in Maze2D's frame, and {trained} has another; pass adapter="

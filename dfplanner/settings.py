@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dfplanner.types import DFPlannerError
 
@@ -51,3 +51,18 @@ class PlannerSettings:
         for name, low in {**least, "stabilise": 0, "warm_level": 0}.items():
             if getattr(self, name) < low:
                 raise DFPlannerError(f"the planner's {name} is {getattr(self, name)}; expected at least {low}")
+
+
+POLICY_SETTINGS = PlannerSettings(horizon=4, action_steps=3)
+"""A few tokens ahead and the first chunk's actions: what a policy needs of a plan."""
+
+
+def policy_settings(env: str) -> tuple[PlannerSettings, float]:
+    """How a policy samples in an environment, and the chunks between its plans.
+
+    Where the way forks the mean of a few evaluations is to stay, and each new plan may choose anew: in OGBench's mazes
+    more evaluations decide, and a plan is followed beyond its first chunk.
+    """
+    if env.startswith("pointmaze-"):
+        return replace(POLICY_SETTINGS, steps=8, action_chunks=2), 1.5
+    return POLICY_SETTINGS, 0.5

@@ -190,7 +190,8 @@ def _maze(env_id: str) -> Maze2DTask:
 def planner_for(env_id: str, delays: Sequence[int], replan_every: int | None, device: str = "cpu") -> Planner:
     """The headline row's planner with plans long enough for the longest delay; the same for every method."""
     task, row = _maze(env_id), ROWS["df"]
-    planner = Planner.from_pretrained(checkpoint_name("df", env_id), row.by_task.get(task.name, row.settings), device)
+    settings, _ = row.by_task.get(task.name, (row.settings, row.replan))
+    planner = Planner.from_pretrained(checkpoint_name("df", env_id), settings, device)
     chunk, longest = planner.spec.chunk, max(delays)
     chunks = -(-(max(replan_every or chunk // 2, longest) + longest) // chunk)
     if chunks >= planner.spec.horizon:

@@ -17,8 +17,9 @@ from dfplanner.checkpoint import bundled
 from dfplanner.guidance import Objective, ReachGoal
 from dfplanner.planner import Planner
 from dfplanner.runtime import load_planner
-from dfplanner.settings import PlannerSettings
+from dfplanner.settings import POLICY_SETTINGS, PlannerSettings, policy_settings
 from dfplanner.types import DFPlannerError
+from dfplanner_envs.ogbench_maze import SIZES
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,10 @@ class Row:
     weights: str = ""
     """Suffix of the checkpoint's name."""
     settings: PlannerSettings = field(default_factory=PlannerSettings)
-    by_task: dict[str, PlannerSettings] = field(default_factory=dict)
-    """Settings that differ in one task, such as maze2d-medium."""
-    replan_every: Callable[[int], int] = lambda chunk: chunk // 2
-    """Steps between plans, from the chunk's length."""
+    replan: float = 0.5
+    """Chunks between plans."""
+    by_task: dict[str, tuple[PlannerSettings, float]] = field(default_factory=dict)
+    """Both of these, where they differ in one task, such as maze2d-medium."""
     objective: Callable[[NDArray], Objective] = ReachGoal
     make: Callable[[Task], RolloutPolicy] | None = None
     everywhere: bool = False
@@ -46,18 +47,15 @@ def _guided(goal: NDArray) -> Objective:
     return ReachGoal(goal, "guidance")
 
 
-def _two_chunks(chunk: int) -> int:
-    return 2 * chunk
-
-
-_TOKEN = PlannerSettings(horizon=4, action_steps=3)
+_TOKEN = POLICY_SETTINGS
+OGBENCH = [f"pointmaze-{size}-navigate-v0" for size in SIZES]
 _GUIDED = PlannerSettings(scheme="pyramid", scale=0.5, steps=8, guidance=3.0, action_chunks=2)
 
 ROWS: dict[str, Row] = {
     "df": Row(
         "imitates: a goal token in front, few tokens ahead, own diffused actions",
         settings=_TOKEN,
-        by_task={"maze2d-medium": replace(_TOKEN, steps=1)},
+        by_task={"maze2d-medium": (replace(_TOKEN, steps=1), 0.5), **{name: policy_settings(name) for name in OGBENCH}},
         everywhere=True,
     ),
     "df-guided": Row(
@@ -65,17 +63,17 @@ ROWS: dict[str, Row] = {
         settings=replace(_GUIDED, samples=4),
         objective=_guided,
         episodes=8,
-        replan_every=_two_chunks,
+        replan=2.0,
     ),
     "df-guided-nomcg": Row(
-        "as df-guided with one future", settings=_GUIDED, objective=_guided, episodes=8, replan_every=_two_chunks
+        "as df-guided with one future", settings=_GUIDED, objective=_guided, episodes=8, replan=2.0
     ),
     "df-guided-full": Row(
         "as df-guided-nomcg, all levels equal",
         settings=replace(_GUIDED, scheme="full-sequence"),
         objective=_guided,
         episodes=8,
-        replan_every=_two_chunks,
+        replan=2.0,
     ),
     "df-d4rl": Row("as df, trained on D4RL's data, which never rests at a goal", weights="-d4rl", settings=_TOKEN),
     "teacher-forcing": Row(
@@ -134,7 +132,7 @@ def make_policy(
     if r.make:
         return r.make(task)
     name = checkpoint or checkpoint_name(row, env_id)
-    settings = r.by_task.get(task.name, r.settings)
+    settings, replan = r.by_task.get(task.name, (r.settings, r.replan))
     planner: Any = (
         load_planner(name, settings) if name.endswith(".onnx") else Planner.from_pretrained(name, settings, device)
     )
@@ -146,4 +144,4 @@ def make_policy(
         )
     if actions == "pd" and spec.obs_dim < 4:
         raise DFPlannerError(f"the PD law needs velocities, which {env_id} does not show; take --actions diffused")
-    return PlannerPolicy(planner, r.replan_every(spec.chunk), objective=r.objective, actions=actions)
+    return PlannerPolicy(planner, int(replan * spec.chunk), objective=r.objective, actions=actions)

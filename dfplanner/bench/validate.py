@@ -11,7 +11,7 @@ from dfplanner.bench.rollout import run_episodes
 from dfplanner.bench.tasks import task_of
 from dfplanner.checkpoint import Checkpoint
 from dfplanner.planner import Planner
-from dfplanner.settings import PlannerSettings
+from dfplanner.settings import POLICY_SETTINGS, PlannerSettings, policy_settings
 from dfplanner_envs.arm.baselines import rollout_arm
 
 EPISODES = 24
@@ -30,8 +30,8 @@ def validator(env_id: str, episodes: int = EPISODES) -> Callable[[Checkpoint], d
     seeds = range(FIRST_SEED, FIRST_SEED + episodes)
 
     def evaluate(checkpoint: Checkpoint) -> dict[str, float]:
-        planner = Planner(checkpoint, _settings(checkpoint))
-        policy = PlannerPolicy(planner, replan_every=checkpoint.spec.chunk)
+        settings, chunks = _settings(checkpoint, env_id)
+        policy = PlannerPolicy(Planner(checkpoint, settings), replan_every=int(chunks * checkpoint.spec.chunk))
         result = run_episodes(policy, env_id, seeds)
         return {
             "score": float(result.score.mean()),
@@ -54,8 +54,9 @@ def arm_validator(episodes: int = EPISODES) -> Callable[[Checkpoint], dict[str, 
     return evaluate
 
 
-def _settings(checkpoint: Checkpoint) -> PlannerSettings:
-    """Few evaluations, as the benchmark's rows take them; teacher forcing knows only one token after the other."""
+def _settings(checkpoint: Checkpoint, env_id: str) -> tuple[PlannerSettings, float]:
+    """How it samples, and chunks between plans: few of either; teacher forcing knows only one token after the other."""
     if checkpoint.facts.get("config", {}).get("recipe") == "teacher-forcing":
-        return PlannerSettings(horizon=3, scheme="autoregressive", steps=5)
-    return PlannerSettings()
+        return PlannerSettings(horizon=3, scheme="autoregressive", steps=5), 1.0
+    settings, chunks = policy_settings(env_id)
+    return (settings, chunks) if settings != POLICY_SETTINGS else (PlannerSettings(), 1.0)

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from dfplanner.guidance import ReachGoal
 from dfplanner.models import ModelConfig, build_model
 from dfplanner.planner import Planner
-from dfplanner.policy import POLICY_SETTINGS, DFPolicy, PlainAdapter, PlanState
+from dfplanner.policy import DFPolicy, PlainAdapter, PlanState
 from dfplanner.schedules import Schedule
-from dfplanner.settings import PlannerSettings
+from dfplanner.settings import POLICY_SETTINGS, PlannerSettings
 from dfplanner.testing import Circle, Recorder, as_checkpoint
 from dfplanner.types import DFPlannerError, TokenSpec
 
