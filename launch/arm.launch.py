@@ -42,7 +42,7 @@ ARGUMENTS = [
         "server_url", default_value="", description=f"a running `dfplanner serve` that plans, ws://HOST:PORT{AS_FILED}"
     ),
     DeclareLaunchArgument(
-        "model", default_value="", description=f"the arm, for simulation and guard: a file in MJCF{AS_FILED}"
+        "model", default_value="", description=f"the arm, a file in MJCF, or a maze such as maze2d-large{AS_FILED}"
     ),
     DeclareLaunchArgument(
         "real_time_factor", default_value="", description=f"seconds simulated in one of ours, 0.1 to 10{AS_FILED}"
@@ -80,6 +80,8 @@ def start(context: LaunchContext) -> list[Node]:
 
     pace = {"real_time_factor": float(given["real_time_factor"])} if given["real_time_factor"] else {}
     planner = {"autostart": given["autostart"] == "true", **said("checkpoint", "runtime", "server_url")}
+    if given["model"].lower().startswith(("maze2d-", "multi2d-")):  # of arms, the planner knows its own alone
+        planner |= said("model")
     nodes = [
         # Without a guard nothing may move, so that everything ends with it.
         node("guard_node", {"autostart": sim, **said("model")}, on_exit=Shutdown(reason="the guard ended")),

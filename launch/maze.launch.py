@@ -1,6 +1,8 @@
 """The maze's ball instead of an arm, through the same nodes, with the arguments of arm.launch.py.
 
-ros2 launch dfplanner maze.launch.py
+    ros2 launch dfplanner maze.launch.py
+    ros2 topic pub --once /goal_pose geometry_msgs/msg/PoseStamped \\
+        '{header: {frame_id: base}, pose: {position: {x: 2.9, y: 2.0}}}'
 """
 
 from pathlib import Path

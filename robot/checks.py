@@ -11,15 +11,31 @@ from numpy.typing import NDArray
 
 from dfplanner.types import DFPlannerError
 from dfplanner_robot.brake import can_stop
+from dfplanner_robot.sensing import REACTION_S
 from dfplanner_robot.settings import SafetySettings
 from dfplanner_robot.states import Clamp, Reason
-from dfplanner_robot.trajectory import SAME_S, Floats, JointTrajectory, since, slowdown, splice, with_accelerations
+from dfplanner_robot.trajectory import (
+    SAME_S,
+    Curve,
+    Floats,
+    JointTrajectory,
+    since,
+    slowdown,
+    splice,
+    with_accelerations,
+)
 
 if TYPE_CHECKING:
     from dfplanner_envs.arm.limits import JointLimits
 
 SLACK = 1e-6
 """Share of a limit that rounding may take."""
+
+
+MOST = 500
+"""Points of a plan: to check more takes longer than ticks may be late."""
+ABSURD = 1e6
+"""No time, position or derivative of a plan is as large; where they are much larger, powers of them overflow."""
 
 
 class Refused(Exception):
@@ -77,8 +93,10 @@ def conform(trajectory: JointTrajectory, names: Sequence[str], s: SafetySettings
     """The trajectory as arrays, its joints in our order, and whether they came in another. Raises Refused."""
     theirs = tuple(trajectory.names)
     if sorted(theirs) != sorted(names):
-        raise Refused(Reason.NAMES, f"joints {list(theirs)} came; expected {list(names)}")
+        raise Refused(Reason.NAMES, f"joints {list(theirs)[:20]} came; expected {list(names)}")
     try:
+        if (points := max(len(trajectory.times), len(trajectory.positions))) > MOST:
+            raise Refused(Reason.FORM, f"{points} points came; expected at most {MOST}: leave some out")
         t, q, v, a = (
             None if x is None else np.array(x, np.float64)
             for x in (trajectory.times, trajectory.positions, trajectory.velocities, trajectory.accelerations)
@@ -91,10 +109,12 @@ def conform(trajectory: JointTrajectory, names: Sequence[str], s: SafetySettings
     shape = (t.size, len(names))
     if t.ndim != 1 or not t.size or any(x is not None and x.shape != shape for x in (q, v, a)):
         raise Refused(Reason.FORM, f"{t.shape} times with positions {q.shape} and velocities {v.shape} came")
-    if not np.isfinite(stamp) or any(x is not None and not np.isfinite(x).all() for x in (t, q, v, a)):
-        raise Refused(Reason.NOT_FINITE, "a number is NaN or infinite")
+    if not np.isfinite(stamp) or not all((np.abs(x) < ABSURD).all() for x in (t, q, v, a) if x is not None):
+        raise Refused(Reason.NOT_FINITE, f"a number is NaN, infinite, or beyond ±{ABSURD:.0e}")
     if t[0] < -SAME_S or not (np.diff(t) > SAME_S).all() or t[-1] > s.longest_s:
-        raise Refused(Reason.FORM, f"times run from {t[0]:.3f} to {t[-1]:.3f} s; expected increasing ones from 0 on")
+        raise Refused(
+            Reason.FORM, f"times run from {t[0]:.3f} to {t[-1]:.3f} s; expected increasing ones, 0 to {s.longest_s:g}"
+        )
     order = [theirs.index(name) for name in names]
     q, v = q[:, order], v[:, order]
     made = JointTrajectory(tuple(names), stamp, t, q, v, None if a is None else a[:, order])
@@ -121,6 +141,24 @@ def in_time(trajectory: JointTrajectory, now: float, last: float | None, s: Safe
         )
     if trajectory.stamp + trajectory.times[0] - now > s.ahead_s:
         raise Refused(Reason.AHEAD, f"the plan begins {trajectory.stamp + trajectory.times[0] - now:.3f} s from now")
+
+
+def away(new: JointTrajectory, now: Curve, tau: float, at: float, measured: Floats | None, s: SafetySettings) -> float:
+    """How far a plan begins, at ``at``, from the motion ``now``, in radians.
+
+    Raises Refused if that, or what is left then from where the arm is ``measured`` (J,) at ``tau``, is too far.
+    """
+    begin, here = new.curve.at(at), now.at(at)
+    if at > now.end and not now.ends_at_rest():
+        raise Refused(Reason.JUMP, "the plan begins after the one before is over, which ends in motion")
+    allowed = s.jump_rad + REACTION_S * np.abs(here.v)
+    far, seen = np.abs(begin.q - here.q), here.q if measured is None else measured
+    moved = np.abs(here.q - now.at(tau).q)  # until then it goes on
+    off = np.maximum(far, np.abs(begin.q - seen) - moved)
+    if (off > allowed).any():
+        joint = int((off - allowed).argmax())
+        raise Refused(Reason.JUMP, f"{new.names[joint]} would have to jump by {off[joint]:.3f} rad")
+    return float(far.max())
 
 
 def clipped(trajectory: JointTrajectory, limits: JointLimits, s: SafetySettings) -> JointTrajectory:

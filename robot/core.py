@@ -93,15 +93,17 @@ class Request:
     v: Floats
     a: Floats
     """(J,) the state that the plan's motion begins with."""
+    held: Floats | None = None
+    """(committed, J) the actions that are executed in any case; None: none are."""
 
 
 class ArmCore:
     """The planner's side of an arm. ``hand``: positions (..., 3) of postures (..., J); None: observations are q and v.
 
     Observations are [hand, q, v], as the arm's environment gives them. Times are seconds of the clock that stamps
-    readings. ``counts``: readings ``read``, ``bad`` and ``old``; observations made from an old one (``held``); requests
-    that no reading was fresh enough for (``blind``); plans that came ``late``, ``expired`` or were ``refused``; plans
-    made ``anew`` where the arm was not where it should be.
+    readings. ``counts``: readings ``read``, ``bad``, ``old``, and of other joints (``foreign``); observations made from
+    an old one (``held``); requests that no reading was fresh enough for (``blind``); plans that came ``late``,
+    ``expired`` or were ``refused``; plans made ``anew`` where the arm was not where it should be.
     """
 
     def __init__(
@@ -150,6 +152,9 @@ class ArmCore:
         Returns whether it was taken.
         """
         names, wanted = tuple(reading.names), self.limits.names
+        if set(wanted).isdisjoint(names):
+            self.counts["foreign"] += 1
+            return False
         if not set(wanted) <= set(names) or len(np.atleast_1d(reading.positions)) != len(names):
             self.counts["bad"] += 1
             return False
@@ -164,8 +169,10 @@ class ArmCore:
             self.counts["bad"] += 1
             return False
         if self._reading is not None and reading.stamp <= self._reading[0]:
-            self.counts["old"] += 1
-            return False
+            if self._reading[0] - reading.stamp <= self.settings.oldest_s:
+                self.counts["old"] += 1
+                return False
+            self.reset()  # the arm's clock began anew
         self.counts["read"] += 1
         self._reading = (reading.stamp, q, v)
         return True
@@ -229,7 +236,8 @@ class ArmCore:
             astray = (np.abs(seen[0] - state.q) - REACTION_S * np.abs(state.v)).max() > self.settings.astray_rad
             if left > 0 and not astray:
                 committed = min(max(0, math.ceil((now + self.expected_s - begins) / dt - SAME_S)), left)
-                return Request(begins, here, goal, committed, elapsed, state.q, state.v, state.a)
+                held = self._actions[elapsed : elapsed + committed]
+                return Request(begins, here, goal, committed, elapsed, state.q, state.v, state.a, held)
             self.counts["anew"] += left > 0
         seen, here = self.estimate(now), self.observation(now)
         if seen is None or here is None:
@@ -255,27 +263,31 @@ class ArmCore:
                 f"the plan's actions are {actions.shape}; expected finite ones (H, {len(self.limits)})"
             )
         self._recent.append(now - request.begins)
+        if request.elapsed is None and not request.v.any():  # from rest it may as well begin now
+            request = replace(request, begins=now)
         if now >= request.begins + len(actions) * dt or len(actions) <= request.committed:
             self.counts["expired"] += 1
             return None
-        if request.elapsed is None and not request.v.any():  # from rest it may as well begin now
-            request = replace(request, begins=now)
         continues = request.elapsed is not None and self._actions is not None
         if continues and self._actions is not None and request.elapsed is not None:
             held = self._actions[request.elapsed : request.elapsed + request.committed]
             actions[: len(held)] = held
-        names, limit = self.limits.names, self.limits.velocity
-        new = from_actions(names, request.begins, request.q, request.v, actions, limit, dt, request.a)
+        new = self._path(request, actions)
         joins = request.begins + request.committed * dt
         if continues and self.trajectory is not None:
             self.counts["late"] += now > joins + SAME_S
-            at = joins if now <= joins else min(now + dt, new.end - dt)
+            at = joins if now <= joins + SAME_S else min(now + dt, new.end - dt)
             if at > request.begins:
                 blend = 0.0 if at == joins else dt / 2
                 new = self._joined(self.trajectory, new, at, request.begins, blend)
         self._begun, self._actions = request.begins, actions
         self.trajectory = self._ending(new)
         return self.trajectory
+
+    def _path(self, request: Request, actions: Floats) -> JointTrajectory:
+        """Actions (H, J) as a trajectory from where the request's plan begins."""
+        names, limit, dt = self.limits.names, self.limits.velocity, self.settings.dt_s
+        return from_actions(names, request.begins, request.q, request.v, actions, limit, dt, request.a)
 
     def step(self, now: float, planner: ChunkPlanner) -> JointTrajectory | None:
         """Ask, plan and adopt in one, if a plan is due: for who can wait for it."""

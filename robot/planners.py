@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from dfplanner.types import Plan
-from dfplanner_robot.core import Answer
+from dfplanner_robot.core import Answer, Request
 from dfplanner_robot.trajectory import Floats
 
 
@@ -70,3 +70,8 @@ class RemotePlanner:
             observation, goal, committed=committed if elapsed is not None else 0, elapsed=elapsed, reset=elapsed is None
         )
         return Answer(reply.actions, reply.states, reply.levels)
+
+
+def remote(client: Infers, request: Request) -> Answer:
+    """The answer of a server whose actions are shares of the joints' velocities; raises the client's errors."""
+    return RemotePlanner(client).plan(request.observation, request.goal, request.committed, request.elapsed)

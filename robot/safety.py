@@ -18,9 +18,10 @@ import numpy as np
 
 from dfplanner.types import DFPlannerError
 from dfplanner_robot.brake import brake
-from dfplanner_robot.checks import Refused, Surroundings, clipped, conform, from_rest, in_time, inside, joined
+from dfplanner_robot.checks import Refused, Surroundings, away, clipped, conform, from_rest, in_time, inside, joined
+from dfplanner_robot.filling import filled
 from dfplanner_robot.limits import commanded, including
-from dfplanner_robot.sensing import REACTION_S, Senses
+from dfplanner_robot.sensing import Senses
 from dfplanner_robot.settings import Command, JointReading, SafetySettings, Verdict
 from dfplanner_robot.states import EXPLAINED, SEVERITY, TABLE, Clamp, Event, Mode, Outcome, Reason
 from dfplanner_robot.trajectory import Floats, JointTrajectory, since, with_accelerations
@@ -124,16 +125,19 @@ class Guard:
         """The planner is alive."""
         self._heard = now
 
-    def propose(self, now: float, trajectory: JointTrajectory) -> Verdict:
-        """Take a plan, or refuse it and brake. It is followed from its stamp, or from the next tick if that is past."""
+    def propose(self, now: float, trajectory: JointTrajectory, fill: bool = False) -> Verdict:
+        """Take a plan, or refuse it and brake. It is followed from its stamp, or from the next tick if that is past.
+
+        ``fill``: one with positions alone is given velocities first. Raises nothing, whatever comes.
+        """
         if self.mode not in (Mode.READY, Mode.ACTIVE):
-            return self._refused(Reason.NOT_READY, f"no plan is taken while {self.mode.value}")
+            return self.refuse(now, Reason.NOT_READY, f"no plan is taken while {self.mode.value}")
         try:
-            path, clamps = self._vetted(now, trajectory)
+            path, clamps = self._vetted(now, trajectory, fill)
         except Refused as refusal:
-            verdict = self._refused(refusal.reason, refusal.detail)
-            self._halt(now, refusal.reason, refusal.detail)
-            return verdict
+            return self.refuse(now, refusal.reason, refusal.detail)
+        except Exception as e:  # what cannot be checked has not passed
+            return self.refuse(now, Reason.FORM, f"the plan cannot be checked ({type(e).__name__}: {e})")
         self._path, self._curve, self._clamps = path, path.curve, tuple(clamps)
         self._planned, self._heard, self._last_stamp = now, max(self._heard, now), trajectory.stamp
         self.reason, self.detail = None, ""
@@ -142,48 +146,39 @@ class Guard:
         self.counts.update([outcome.value, *(c.value for c in clamps)])
         return Verdict(outcome, self._clamps)
 
-    def _refused(self, reason: Reason, detail: str) -> Verdict:
+    def refuse(self, now: float, reason: Reason, detail: str) -> Verdict:
+        """Brake for a plan that failed a check."""
         self.counts.update([Outcome.BRAKE.value] + [reason.value] * (reason is Reason.NOT_READY))
+        if reason is not Reason.NOT_READY:
+            self._halt(now, reason, detail)
         return Verdict(Outcome.BRAKE, (), reason, detail)
 
-    def _vetted(self, now: float, trajectory: JointTrajectory) -> tuple[JointTrajectory, list[Clamp]]:
+    def _vetted(self, now: float, trajectory: JointTrajectory, fill: bool) -> tuple[JointTrajectory, list[Clamp]]:
         """The path from here on that a plan leads to, and what was changed on it; raises Refused."""
         s = self.settings
+        if fill and self.senses.q is not None:
+            trajectory = filled(trajectory, self.senses.q, self.allowed, s)
         new, reordered = conform(trajectory, self.limits.names, s)
         self.counts["reordered"] += reordered
-        if new.stamp == 0.0:  # "now", as ros2_control reads it
-            new = replace(new, stamp=now)
-        in_time(new, now, self._last_stamp, s)
+        # A stamp of 0 is "now", as ros2_control reads it, after whatever came before.
+        new, last = (replace(new, stamp=now), None) if new.stamp == 0.0 else (new, self._last_stamp)
+        in_time(new, now, last, s)
         # Ticks count the time; what they lag behind the clock, plans are put off, and a little is made up each time.
         lag = (self._now if self._now is not None else now) - self._origin - self._tau
         new = replace(new, stamp=new.stamp - self._origin - lag + float(np.clip(lag, -CATCH_UP_S, CATCH_UP_S)))
         at = max(self._tau, new.stamp + float(new.times[0]))
-        away = self._away(new, at)
         fit = with_accelerations(clipped(new, self.allowed, s))
+        off = away(new, self._curve, self._tau, at, self.senses.q, s)
+        if self.mode is Mode.READY:
+            from_rest(new.curve.at(at).v)
         path, clamps = joined(self._path, fit, at, self.allowed, s)
         clamps += [Clamp.POSITION] * (fit.positions is not new.positions)
-        if away > 0.05 * s.jump_rad and Clamp.BLENDED not in clamps:
+        if off > 0.05 * s.jump_rad and Clamp.BLENDED not in clamps:
             clamps.append(Clamp.BLENDED)
         path = since(path, self._tau)
         postures = inside(path, self._tau, self.allowed, s)
         self.surroundings.check(postures, s.step_rad)
         return path, clamps
-
-    def _away(self, new: JointTrajectory, at: float) -> float:
-        """How far a plan begins from the motion, in radians; raises Refused if that, or from the arm, is too far."""
-        begin, here, s = new.curve.at(at), self._curve.at(at), self.settings
-        if at > self._curve.end and not self._curve.ends_at_rest():
-            raise Refused(Reason.JUMP, "the plan begins after the one before is over, which ends in motion")
-        if self.mode is Mode.READY:
-            from_rest(begin.v)
-        allowed = s.jump_rad + REACTION_S * np.abs(here.v)
-        away, measured = np.abs(begin.q - here.q), here.q if self.senses.q is None else self.senses.q
-        moved = np.abs(here.q - self._curve.at(self._tau).q)  # until then it goes on
-        off = np.maximum(away, np.abs(begin.q - measured) - moved)
-        if (off > allowed).any():
-            joint = int((off - allowed).argmax())
-            raise Refused(Reason.JUMP, f"{new.names[joint]} would have to jump by {off[joint]:.3f} rad")
-        return float(away.max())
 
     # What happens at each tick
 
@@ -193,6 +188,7 @@ class Guard:
         here = None if self.mode is Mode.IDLE else self._curve.at(self._tau)
         wrong = self.senses.check(now, reading, None if here is None else (here.q, here.v))
         if self.mode is Mode.IDLE:
+            self.reason, self.detail = wrong or (None, "")
             return Command(self.mode, Outcome.BRAKE, now, reason=Reason.NOT_READY)
         if wrong is not None:
             self._halt(now, *wrong)
@@ -212,14 +208,16 @@ class Guard:
         state = self._curve.at(np.minimum(self._tau + t, max(self._curve.end, self._tau)))
         way = brake(self.limits.names, self._now + t[-1], state.q[-1], state.v[-1], self.allowed, state.a[-1])
         assert way.velocities is not None and way.accelerations is not None
-        return JointTrajectory(
-            self.limits.names,
-            self._now,
-            np.concatenate([t, t[-1] + way.times[1:]]),
-            np.concatenate([state.q, way.positions[1:]]),
-            np.concatenate([state.v, way.velocities[1:]]),
-            np.concatenate([state.a, way.accelerations[1:]]),
-        )
+        parts = zip(state[:3], (way.positions, way.velocities, way.accelerations), strict=True)
+        rows = (np.concatenate([first, then[1:]]) for first, then in parts)
+        return JointTrajectory(self.limits.names, self._now, np.concatenate([t, t[-1] + way.times[1:]]), *rows)
+
+    def lapse(self, now: float, way: JointTrajectory, gone_s: float) -> None:
+        """Ticks were missed or the clock jumped: what moves is ``gone_s`` seconds along ``way``, to its stop."""
+        if self.mode in (Mode.ACTIVE, Mode.BRAKING):
+            self._halt(now, Reason.TICK_GAP, "ticks were missed, or the clock jumped")
+            self._path = replace(way, stamp=self._tau - gone_s)
+            self._curve = self._path.curve
 
     def _clock(self, now: float) -> None:
         before, self._now = self._now, now
@@ -289,8 +287,6 @@ class Guard:
             clamps = self._clamps if self.mode is Mode.ACTIVE else ()
             return Command(self.mode, Outcome.CLAMP if clamps else Outcome.PASS, now, q, v, a, clamps)
         return Command(self.mode, Outcome.BRAKE, now, q, v, a, (), self.reason)
-
-    # Changes of mode
 
     def _halt(self, now: float, reason: Reason, detail: str) -> None:
         """Begin to brake, or note that there is another reason to."""

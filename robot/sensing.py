@@ -26,7 +26,7 @@ class Senses:
     """The last readings of J joints, in the order of ``limits.names``, and what is wrong with them."""
 
     def __init__(self, limits: JointLimits, s: SafetySettings) -> None:
-        self.limits, self.s = limits, s
+        self.limits, self.s, self._ours = limits, s, frozenset(limits.names)
         self.forget()
 
     def forget(self) -> None:
@@ -44,9 +44,15 @@ class Senses:
         self._changed: tuple[float, Floats | None] | None = None
         self._order: tuple[tuple[str, ...], list[int]] | None = None
 
+    def foreign(self, reading: JointReading) -> bool:
+        """Whether a reading is of none of our joints: it is somebody else's, such as a gripper's."""
+        return self._ours.isdisjoint(reading.names)
+
     def check(self, now: float, reading: JointReading | None, commanded: tuple[Floats, Floats] | None) -> Wrong:
         """What is wrong at this tick, if anything. ``commanded``: position and velocity (J,) at this time, if any."""
         wrong = None
+        if reading is not None and self.foreign(reading):
+            reading = None
         if reading is not None and (self.q is None or reading.stamp != self.stamp):
             if reading.stamp < self.stamp and now - self.stamp <= self.s.sensor_timeout_s:
                 self.old += 1
@@ -55,7 +61,8 @@ class Senses:
                 self.good = 0 if wrong else self.good + 1
         if wrong is None and now - self.stamp > self.s.sensor_timeout_s:
             self.good = 0
-            wrong = Reason.SENSOR_AGE, f"the last reading is {now - self.stamp:.3f} s old"
+            late = "no reading came" if self.q is None else f"the last reading is {now - self.stamp:.3f} s old"
+            wrong = Reason.SENSOR_AGE, late
         if wrong is None and commanded is not None and self.q is not None:
             wrong = self._beside(*commanded)
         return wrong

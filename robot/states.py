@@ -121,8 +121,12 @@ class Reason(str, Enum):
 
 
 EXPLAINED: dict[Reason, tuple[str, Mode]] = {
-    Reason.NOT_FINITE: ("the plan holds NaN or an infinity", Mode.STOPPED),
-    Reason.FORM: ("the plan is empty, misshapen, too long, out of sequence, or lacks velocities", Mode.STOPPED),
+    Reason.NOT_FINITE: ("the plan holds NaN, an infinity, or a number beyond ±10⁶", Mode.STOPPED),
+    Reason.FORM: (
+        "the plan is empty, misshapen, too long (also: over 500 points), out of sequence, lacks velocities, "
+        "or cannot be checked",
+        Mode.STOPPED,
+    ),
     Reason.NAMES: ("joints are missing, unknown or doubled", Mode.STOPPED),
     Reason.ORDER: ("the plan's stamp is not after that of the last plan, or the end of the last brake", Mode.READY),
     Reason.LATE: ("the plan's stamp is too old", Mode.READY),

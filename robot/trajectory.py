@@ -171,19 +171,22 @@ class Curve:
         if len(self.times) == 1:
             zero = np.zeros_like(self.q[0])
             return Peaks(self.q[0], self.q[0], zero, zero, zero)
-        h = np.diff(self.times)[:, None]
-        samples = int(np.clip(np.ceil(h.max() / 0.01), 8, 400))
-        # (6, N - 1, samples + 1, J), from the values on to the fifth derivatives
-        f = np.moveaxis(_basis(h * np.linspace(0, 1, samples + 1), 6) @ self._c[:, None], 2, 0)
-        size = np.abs(f).max(2)  # of the fourth, which is linear, and the fifth, which is constant, exact
-        room = (h / samples) ** 2 / 8
+        h = np.diff(self.times)
+        pieces = np.clip(np.ceil(h / 0.004), 8, 400).astype(int)
+        first = np.append(0, np.cumsum(pieces + 1)[:-1])  # of each segment's samples, S in all
+        i = np.repeat(np.arange(len(h)), pieces + 1)
+        u = h[i] * ((np.arange(len(i)) - first[i]) / pieces[i])
+        f = np.moveaxis(_basis(u, 6) @ self._c[i], 1, 0)  # (6, S, J), from the values on to the fifth derivatives
+        # (6, N - 1, J); of the fourth, which is linear, and the fifth, which is constant, exact
+        size = np.maximum.reduceat(np.abs(f), first, axis=1)
+        room = (h / pieces)[:, None] ** 2 / 8
         jerk = size[3] + room * size[5]
         acceleration = size[2] + room * size[4]
         velocity = size[1] + room * jerk
         beyond = room * acceleration
         return Peaks(
-            (f[0].min(1) - beyond).min(0),
-            (f[0].max(1) + beyond).max(0),
+            (np.minimum.reduceat(f[0], first) - beyond).min(0),
+            (np.maximum.reduceat(f[0], first) + beyond).max(0),
             velocity.max(0),
             acceleration.max(0),
             jerk.max(0),

@@ -18,6 +18,10 @@ INSTALL = (
 )
 
 
+MAZES = ("maze2d-", "multi2d-")
+"""How the names of models begin that are no arm, but the ball of a maze."""
+
+
 @dataclass(frozen=True)
 class Sim:
     """The simulated arm, with the guard in front of it. What follows --ros-args goes to ROS."""
@@ -34,10 +38,12 @@ class Sim:
 class Planner:
     """The planner, a lifecycle node. What follows --ros-args goes to ROS."""
 
+    model: str | None = None
+    """What is driven: a maze's ball, such as maze2d-umaze; by default the bundled arm."""
     autostart: bool = False
     """Configure and activate at once, without a lifecycle manager."""
     checkpoint: Name | None = None
-    """A bundled model's name, a file or a hub id; by default the arm's."""
+    """A bundled model's name, a file or a hub id; by default that of the arm, or of the maze."""
     runtime: Literal["torch", "onnx"] | None = None
     """onnx needs no torch; make its file with dfplanner export."""
     server_url: str | None = None
@@ -51,8 +57,11 @@ class Guard:
     """The guard as a node of its own, in front of an arm. What follows --ros-args goes to ROS."""
 
     model: str | None = None
-    """The arm and its surroundings, a file in MJCF; by default the bundled arm."""
+    """The arm and its surroundings, a file in MJCF, or a maze such as maze2d-umaze; by default the bundled arm."""
 
+
+BALL = ("-p", "acceleration_share:=0.9", "-p", "resume_after_s:=0.3")
+"""ROS arguments of the guard before a maze's ball: plans use nearly all of its motors' force, and nobody gets hurt."""
 
 NODES: dict[str, tuple[type[Any], str]] = {
     "sim": (Sim, "dfplanner_robot.nodes.sim_node"),
@@ -63,6 +72,8 @@ ABOUT = {
     "sim": "the simulated arm, with the guard in front of it",
     "planner": "goals and joint states in, joint trajectories out",
     "guard": "the guard as a node of its own, in front of an arm",
+    "goal": "send the planner a goal, and wait until it is reached",
+    "call": "call a service, such as /planner/stop or /arm_guard/start",
     "check": "what of ROS works on this machine, and what to do",
 }
 
@@ -93,6 +104,10 @@ def run(args: Sequence[str]) -> None:
         from dfplanner.cli.ros_check import Check, check
 
         code = check(parse(Check, "ros check", ours))
+    elif name in ("goal", "call"):
+        from dfplanner.cli import ros_talk
+
+        code = ros_talk.run(name, ours)
     elif name in NODES:
         kind, module = NODES[name]
         words = [*parameters(parse(kind, f"ros {name}", ours)), *theirs]
@@ -116,11 +131,11 @@ def split(args: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def parameters(options: Any) -> list[str]:
-    """ROS arguments that set a node's parameters to those options that were given."""
+    """ROS arguments that set a node's parameters to those options that were given, and those that a ball needs."""
     given = {f.name: getattr(options, f.name) for f in fields(options)}
     return [
         word
         for name, value in given.items()
         if value is not None and value is not False
         for word in ("-p", f"{name}:={json.dumps(value)}")
-    ]
+    ] + [word for word in BALL if isinstance(options, (Sim, Guard)) and (options.model or "").lower().startswith(MAZES)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import importlib.util
 import os
 import subprocess
 import sys
@@ -52,7 +53,8 @@ MESSAGES = (
     "rosgraph_msgs",
     "rcl_interfaces",
 )
-CLIENT = 'pip install "dfplanner[serve]"'
+ELSEWHERE = "dfplanner ros planner --server-url ws://HOST:PORT"
+SERVE = 'pip install "dfplanner[serve]"'
 
 
 def check(options: Check) -> int:
@@ -187,9 +189,12 @@ def _packages() -> Iterator[Row]:
         try:
             importlib.import_module(name)
         except ImportError:
-            yield Row(name, "missing", "the planner's node talks with it to its worker", f"run {CLIENT}")
+            yield Row(name, "missing", "the planner's node talks with it to its worker", f"run {SERVE}")
         else:
             yield Row(name, "ok", _version(name))
+    if importlib.util.find_spec("prometheus_client") is None:
+        without = "the planner's node starts no worker of its own without it"
+        yield Row("prometheus_client", "missing", without, f"run {SERVE}; or plan elsewhere: {ELSEWHERE}")
 
 
 def _checkpoint(name: str) -> Row:
@@ -200,4 +205,5 @@ def _checkpoint(name: str) -> Row:
     except DFPlannerError as e:
         return Row("checkpoint", "missing", str(e), "name another: dfplanner ros check --checkpoint NAME")
     except ImportError as e:
-        return Row("checkpoint", "missing", str(e), "without torch: a file of dfplanner export, and --runtime onnx")
+        advice = f"without torch: a file of dfplanner export, and --runtime onnx; or plan elsewhere: {ELSEWHERE}"
+        return Row("checkpoint", "missing", str(e), advice)

@@ -39,16 +39,21 @@ class CollisionChecker:
     """Postures of an arm against its scene and itself, with distances to keep.
 
     ``clearance``: metres to keep from what does not move; ``self_clearance``: between links that are not neighbours.
+    ``start`` (nq,): where what is none of the arm's joints stays, such as fingers; None: as the model has it.
     The scene is read once; what the model excludes from contact stays excluded.
     """
 
-    def __init__(self, arm: Arm, clearance: float = 0.0, self_clearance: float = 0.0) -> None:
+    def __init__(
+        self, arm: Arm, clearance: float = 0.0, self_clearance: float = 0.0, start: ArrayLike | None = None
+    ) -> None:
         self.arm, self.clearance, self.self_clearance = arm, clearance, self_clearance
         # MuJoCo's test of two boxes overlooks some that are near and do not touch: these are measured.
         box, kind = int(mujoco.mjtGeom.mjGEOM_BOX), arm.model.geom_type  # pyright: ignore
         self._boxes = [pair for pair in collidable(arm.model) if kind[pair[0]] == kind[pair[1]] == box]
         self._model = self._only_pairs()
         self._data = mujoco.MjData(self._model)  # pyright: ignore
+        if start is not None:
+            self._data.qpos[:] = start
 
     def _only_pairs(self) -> Any:
         """The scene once more, in which exactly our pairs are tested, each with its own margin."""

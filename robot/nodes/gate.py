@@ -11,16 +11,16 @@ import numpy as np
 
 from dfplanner.types import DFPlannerError
 from dfplanner_envs.arm.limits import JointLimits
-from dfplanner_robot.checks import Refused, Surroundings, conform
+from dfplanner_robot.checks import Surroundings
 from dfplanner_robot.safety import Command, Guard
 from dfplanner_robot.settings import JointReading, SafetySettings, Verdict
 from dfplanner_robot.states import Clamp, Event, Mode, Outcome, Reason
-from dfplanner_robot.trajectory import SAME_S, Floats, JointTrajectory, fitted
+from dfplanner_robot.trajectory import SAME_S, JointTrajectory
 
+HALTED = (Event.HALT, Event.FAIL, Event.RESTED_STOPPED, Event.RESTED_FAULT)
+"""Changes of mode that have a reason."""
 STREAM_S = 1.0
 """Who beat so recently before a plan streams plans, and is watched."""
-SOON_S = 0.1
-"""A single point that is due at once is due after so long."""
 
 
 class Gate:
@@ -42,6 +42,10 @@ class Gate:
         """Whether the last plan was one of a stream."""
         self.revised = False
         """Whether what is commanded has taken another course since ``ahead`` was asked."""
+        self.foreign = 0
+        """Readings of other joints than ours."""
+        self._unstarted = ""
+        """Why it does not start by itself, in a sentence."""
         self._before: Command | None = None
         self._last: Command | None = None
         self._beat, self._wanted = -np.inf, autostart
@@ -64,8 +68,8 @@ class Gate:
                 try:
                     self._guard.start(now)
                     self._wanted = False
-                except DFPlannerError:  # not yet; the next reading may do
-                    pass
+                except DFPlannerError as e:  # not yet; the next reading may do
+                    self._unstarted = str(e)
             command = self._guard.tick(now, reading)
             self._before, self._last = self._last, command
             self._note()
@@ -92,11 +96,31 @@ class Gate:
         q, v, a = (np.concatenate([first[None], rest]) for first, rest in rows)
         return JointTrajectory(whole.names, whole.stamp - dt, np.append(0.0, dt + times), q, v, a)
 
+    def lapse(self, now: float, way: JointTrajectory, gone_s: float) -> None:
+        """``Guard.lapse``: the controller went on along what ``ahead`` said last."""
+        with self.lock:
+            self._guard.lapse(now, way, gone_s)
+            self._last = None  # what was commanded before is not where the controller is
+            self._note()
+
     def beat(self, now: float) -> None:
         """The planner is alive."""
         with self.lock:
             self._beat = now
             self._guard.heartbeat(now)
+
+    def own(self, reading: JointReading) -> bool:
+        """Whether a reading is our arm's, or, which is counted, of other joints: others publish on the same topic."""
+        foreign = self._guard.senses.foreign(reading)
+        self.foreign += foreign
+        return not foreign
+
+    def refuse(self, now: float, detail: str) -> Verdict:
+        """Brake for what cannot even be read as a plan."""
+        with self.lock:
+            verdict = self._guard.refuse(now, Reason.FORM, detail)
+            self._note()
+            return verdict
 
     def propose(self, now: float, trajectory: JointTrajectory) -> Verdict:
         """``Guard.propose``; one with positions alone is given velocities first."""
@@ -104,10 +128,7 @@ class Gate:
             guard = self._guard
             self.streaming = now - self._beat <= STREAM_S
             guard.settings = self._watched(self.streaming)
-            here = guard.senses.q
-            if here is not None:
-                trajectory = filled(trajectory, here, guard.allowed, guard.settings)
-            verdict = guard.propose(now, trajectory)
+            verdict = guard.propose(now, trajectory, fill=True)
             self.revised |= verdict.outcome is not Outcome.BRAKE
             self._note()
             return verdict
@@ -153,8 +174,8 @@ class Gate:
                 break
             new.append(change)
         for _, _, event, mode in reversed(new):
-            halted = event in (Event.HALT, Event.FAIL)
-            self.changes.append((mode, self._guard.detail if halted else event.value))
+            reason = self._guard.reason if event in HALTED else None
+            self.changes.append((mode, f"{reason.value}: {self._guard.detail}" if reason else event.value))
             self.revised = True
         self._seen = new[0] if new else self._seen
 
@@ -164,13 +185,15 @@ class Gate:
             guard = self._guard
             counted = [*Outcome, *Clamp, "reordered", *Reason]
             names = [name.value if isinstance(name, (Outcome, Clamp, Reason)) else name for name in counted]
+            idle = guard.mode is Mode.IDLE and not guard.detail
             return {
                 "mode": guard.mode.value,
                 "reason": guard.reason.value if guard.reason else "",
-                "detail": guard.detail,
+                "detail": (self._unstarted if self._wanted else "waits for start") if idle else guard.detail,
                 "plans": "a stream" if self.streaming else "whole",
                 **{name: guard.counts[name] for name in names},
                 "readings left out": guard.senses.old,
+                "readings of other joints": self.foreign,
             }
 
 
@@ -181,34 +204,3 @@ SAID = {
     "reset": "the fault is cleared; resume takes plans again",
 }
 """What is answered when it worked."""
-
-
-def filled(trajectory: JointTrajectory, here: Floats, limits: JointLimits, s: SafetySettings) -> JointTrajectory:
-    """One with positions alone, with velocities: from rest at ``here`` (J,) through its points to rest at the last.
-
-    Between points it is monotone in each joint, so that none is passed over; it is as slow as ``limits`` ask. One that
-    has velocities, or is malformed, is returned as it is.
-    """
-    if trajectory.velocities is not None or trajectory.accelerations is not None:
-        return trajectory
-    try:
-        form, _ = conform(replace(trajectory, velocities=np.zeros_like(trajectory.positions)), limits.names, s)
-    except (Refused, TypeError):
-        return trajectory
-    t, q = form.times, form.positions
-    if len(t) == 1:
-        t = np.maximum(t, SOON_S)
-    if t[0] > SAME_S:
-        t, q = np.append(0.0, t), np.concatenate([here[None], q])
-    return fitted(replace(form, times=t, positions=q, velocities=_monotone(t, q)), limits)[0]
-
-
-def _monotone(t: Floats, q: Floats) -> Floats:
-    """Velocities (N, J) at points (N, J): 0 at the ends and where the motion turns, else Fritsch and Butland's mean."""
-    h = np.diff(t)[:, None]
-    slope, v = np.diff(q, axis=0) / h, np.zeros_like(q)
-    before, after = slope[:-1], slope[1:]
-    w, u = 2 * h[1:] + h[:-1], h[1:] + 2 * h[:-1]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        v[1:-1] = np.where(before * after > 0, (w + u) / (w / before + u / after), 0.0)
-    return v

@@ -14,12 +14,16 @@ from dfplanner_robot.settings import JointReading
 from dfplanner_robot.trajectory import Floats
 
 if TYPE_CHECKING:
+    from dfplanner_envs.arm.limits import JointLimits
     from dfplanner_envs.arm.task import ReachTask
 
 
 @dataclass(frozen=True, eq=False)
 class Goal:
-    """Where the hand is to be: ``place`` (3,) in metres in the base frame; the ``posture`` (J,) that has it there."""
+    """Where the hand is to be: ``place`` (3,) in metres in the base frame; the ``posture`` (J,) that has it there.
+
+    A ball's place (2,) is its posture.
+    """
 
     place: Floats
     posture: Floats
@@ -36,20 +40,26 @@ class Goal:
 
 
 class GoalDesk:
-    """Takes goals of one arm in the frame of its base; ``wake`` is called from its thread when one was looked at."""
+    """Takes goals of one body, such as an arm, in the frame of its base.
 
-    def __init__(self, task: ReachTask, wake: Callable[[], None]) -> None:
-        self.task, self.wake = task, wake
+    ``at_place`` looks at a place (3,), ``at_posture`` at joints; each raises DFPlannerError on one that cannot be.
+    ``wake`` is called from the desk's thread when a goal was looked at.
+    """
+
+    def __init__(
+        self, at_place: Callable[[Floats], Goal], at_posture: Callable[[JointReading], Goal], wake: Callable[[], None]
+    ) -> None:
+        self.at_place, self.at_posture, self.wake = at_place, at_posture, wake
         self._thread = ThreadPoolExecutor(1, "goals")
         self._newest: Future[Goal] | None = None
 
     def place(self, frame: str, wanted: str, place: Sequence[float]) -> None:
         """Takes a place (3,) in metres, said to be in ``frame``; ``wanted`` is the frame of the base."""
-        self._submit(lambda: reachable(self.task, in_frame(frame, wanted, place)))
+        self._submit(lambda: self.at_place(in_frame(frame, wanted, place)))
 
     def posture(self, reading: JointReading) -> None:
         """Takes a posture, whose hand's place is the goal."""
-        self._submit(lambda: reachable(self.task, hand_of(self.task, reading)))
+        self._submit(lambda: self.at_posture(reading))
 
     def drop(self) -> None:
         """Forgets the goal that is being looked at."""
@@ -98,16 +108,21 @@ def reachable(task: ReachTask, place: Floats) -> Goal:
 
 def hand_of(task: ReachTask, reading: JointReading) -> Floats:
     """Where a posture, its joints in any order, has the hand (3,); raises DFPlannerError if it is none of the arm's."""
-    names, wanted = list(reading.names), task.arm.limits.names
+    return task.chain.hand(joints_of(task.arm.limits, reading))
+
+
+def joints_of(limits: JointLimits, reading: JointReading) -> Floats:
+    """The positions (J,) of a posture, its joints in any order; raises DFPlannerError if it is none within limits."""
+    names, wanted = list(reading.names), limits.names
     if not set(wanted) <= set(names) or len(reading.positions) != len(names):
         raise DFPlannerError(
             f"a posture of {len(reading.positions)} numbers for {', '.join(names) or 'no joints'} came; "
             f"expected one for each of {', '.join(wanted)}"
         )
     q = np.asarray(reading.positions, np.float64)[[names.index(name) for name in wanted]]
-    if beyond := [n for n, bad in zip(wanted, task.arm.limits.exceeded(q), strict=True) if bad]:
+    if beyond := [n for n, bad in zip(wanted, limits.exceeded(q), strict=True) if bad]:
         raise DFPlannerError(f"the posture is not finite, or beyond the ends of {', '.join(beyond)}; give another")
-    return task.chain.hand(q)
+    return q
 
 
 def at_rest(task: ReachTask) -> tuple[Floats, Goal]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from dataclasses import replace
 
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
-from trajectory_msgs.msg import JointTrajectory
+from trajectory_msgs.msg import JointTrajectory as TrajectoryMessage
 
 from dfplanner_robot.nodes import names
 from dfplanner_robot.nodes.convert import COMMANDS, SENSORS, reading_of, trajectory_message
@@ -18,12 +19,18 @@ from dfplanner_robot.nodes.parameters import Param, Parameters
 from dfplanner_robot.nodes.running import run
 from dfplanner_robot.nodes.ticking import Ticker
 from dfplanner_robot.settings import JointReading
+from dfplanner_robot.states import Mode
+from dfplanner_robot.trajectory import JointTrajectory
 
 DT_S = 0.01
 AHEAD_S = 0.1
 """The controller is told so much of what comes, and the stop after it."""
 LEAD_S = 0.02
 """Commands are due so long after their tick, so that they are with the controller before."""
+LAPSE_S, CREEP_S = 0.05, 2e-4
+"""Ticks farther off were missed, or the clock jumped; what is nearer is made up by so much a tick."""
+CLOCK_S = 0.1
+"""A simulated clock comes by messages, as readings do, and may come so much later."""
 PARAMS = (
     *MODEL,
     Param(
@@ -47,11 +54,18 @@ class GuardNode(Node):
         self.params = Parameters(self, PARAMS, self._changed)
         self.gate = gate_of(self.params, machine_of(self.params), DT_S)
         simulated = self.get_parameter("use_sim_time").value
+        if simulated:
+            self.gate.tolerate(sensor_ahead_s=CLOCK_S)
         self.ticker = Ticker(DT_S, self._tick, self._now if simulated else time.monotonic, urgent=True)
         self._latest: JointReading | None = None
         self._every = max(1, round(1 / DT_S / self.params["publish_hz"]))
         self._ticks = 0
-        self._out = self.create_publisher(JointTrajectory, names.COMMAND, COMMANDS)
+        self._due = -math.inf
+        """When the last tick was due, by the arm's clock."""
+        self._told: JointTrajectory | None = None
+        """What the controller was told last."""
+        self._silent = False
+        self._out = self.create_publisher(TrajectoryMessage, names.COMMAND, COMMANDS)
         self.create_subscription(JointState, names.JOINT_STATES, self._read, SENSORS)
         reports = Reports(self, self._now)
         self.guarded = Guarded(self, self.gate, names.GUARDED, self._now, reports, self._facts)
@@ -68,16 +82,35 @@ class GuardNode(Node):
         self.gate.tolerate(**tolerances(self.params))
 
     def _read(self, message: JointState) -> None:
-        self._latest = reading_of(message)
+        reading = reading_of(message)
+        if self.gate.own(reading):
+            self._latest = reading
 
     def _tick(self, late: float) -> None:
-        self.gate.tick(self._now(), self._latest)
+        now = self._now()
+        off = now - late - self._due - DT_S
+        if abs(off) <= LAPSE_S and late <= LAPSE_S:  # punctual: jitter is not commanded
+            self._due += DT_S + min(max(off, -CREEP_S), CREEP_S)
+        else:
+            self._due = now - late
+            self._lapsed(now)
+        self.gate.tick(now, self._latest)
+        if late > LEAD_S and self.gate.revised and self.gate.mode is Mode.BRAKING:  # a brake that began in the past
+            self._lapsed(now)
         self._ticks += 1
-        if self._ticks % self._every == 0 or self.gate.revised:
+        self._silent &= self.gate.mode is Mode.BRAKING
+        if not self._silent and (self._ticks % self._every == 0 or self.gate.revised):
             ahead = self.gate.ahead(AHEAD_S)
-            if ahead is not None:  # stamped as if the tick had been punctual: jitter is not commanded
-                self._out.publish(trajectory_message(replace(ahead, stamp=ahead.stamp - late + LEAD_S)))
+            self._told = ahead and replace(ahead, stamp=ahead.stamp - now + self._due + LEAD_S)
+            if self._told is not None:
+                self._out.publish(trajectory_message(self._told))
         self.guarded.ticked()
+
+    def _lapsed(self, now: float) -> None:
+        """Ticks were missed, or the clock jumped: the controller stops by itself, and is told nothing until it has."""
+        if self._told is not None:
+            self.gate.lapse(now, self._told, max(0.0, self._due - self._told.stamp))
+            self._silent = self.gate.mode is Mode.BRAKING
 
     def _facts(self) -> dict[str, object]:
         self.ticker.check()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -31,7 +32,7 @@ from dfplanner_robot.nodes.gate import Gate
 from dfplanner_robot.nodes.machines import Machine, load
 from dfplanner_robot.nodes.parameters import Param, Parameters
 from dfplanner_robot.settings import SafetySettings
-from dfplanner_robot.states import Mode, Outcome
+from dfplanner_robot.states import Mode, Reason
 
 LEVELS = {Mode.READY: OK, Mode.ACTIVE: OK, Mode.FAULT: ERROR}
 """Of modes in diagnostics; the others are warnings."""
@@ -115,6 +116,31 @@ class Reports:
         self._out.publish(diagnostics(self._now(), [source() for source in self.sources]))
 
 
+class Sparing:
+    """A log in which lines of a kind come once a second at most: the first at once, then the last, and of how many.
+
+    ``say`` takes a line; ``clock`` gives seconds.
+    """
+
+    def __init__(self, say: Callable[[str], object], clock: Callable[[], float] = time.monotonic) -> None:
+        self._say, self._clock = say, clock
+        self._waiting: dict[str, tuple[int, str]] = {}
+        self._due: dict[str, float] = {}
+
+    def note(self, kind: str, line: str) -> None:
+        """A line, said now or later."""
+        self._waiting[kind] = self._waiting.get(kind, (0, ""))[0] + 1, line
+        self.tell()
+
+    def tell(self) -> None:
+        """Says what is due; to be called now and then."""
+        now = self._clock()
+        for kind in [k for k in self._waiting if now >= self._due.get(k, now)]:
+            n, line = self._waiting.pop(kind)
+            self._due[kind] = now + 1.0
+            self._say(line + f" (the last of {n})" * (n > 1))
+
+
 class Guarded:
     """A gate's ears and mouth in a node: plans come on ``topic``; ``now`` is the arm's clock.
 
@@ -131,7 +157,9 @@ class Guarded:
         facts: Callable[[], dict[str, object]],
     ) -> None:
         self.gate, self.now, self._log, self._facts = gate, now, node.get_logger(), facts
-        self._reports = reports
+        self._reports, self._joints = reports, node.resolve_topic_name(names.JOINT_STATES)
+        self._warnings = Sparing(lambda line: self._log.warning(line))  # rclpy wants a call for each severity
+        self._words = Sparing(lambda line: self._log.info(line))
         self._state = node.create_publisher(String, names.GUARD_STATE, LATCHED)
         node.create_subscription(TrajectoryMessage, topic, self._planned, COMMANDS)
         node.create_subscription(Header, names.HEARTBEAT, lambda _: gate.beat(now()), SENSORS)
@@ -145,9 +173,12 @@ class Guarded:
             self._reports.soon()
 
     def _planned(self, message: TrajectoryMessage) -> None:
-        verdict = self.gate.propose(self.now(), trajectory_of(message))
-        if verdict.outcome is Outcome.BRAKE and verdict.reason is not None:
-            self._log.warning(f"{verdict.reason.value}: {verdict.detail}", throttle_duration_sec=1.0)
+        try:
+            verdict = self.gate.propose(self.now(), trajectory_of(message))
+        except Exception as e:  # an exception in a callback would end the node, and the guard with it
+            verdict = self.gate.refuse(self.now(), f"the message cannot be read ({type(e).__name__}: {e})")
+        if verdict.reason is Reason.NOT_READY:  # any other refusal is a change of mode, and told as that
+            self._warnings.note("not ready", f"a plan is refused: {verdict.detail}")
         self.ticked()
 
     def _service(self, what: str) -> Callable[[Trigger.Request, Trigger.Response], Trigger.Response]:
@@ -165,13 +196,18 @@ class Guarded:
         """For diagnostics; tells the modes on the way."""
         changes = [self.gate.changes.popleft() for _ in range(len(self.gate.changes))]
         for mode, why in changes:
-            if mode in (Mode.BRAKING, Mode.STOPPED, Mode.FAULT):  # rclpy wants a line for each severity
-                self._log.warning(f"{mode.value}: {why}")
-            else:
-                self._log.info(f"{mode.value}: {why}")
+            log = self._warnings if mode in (Mode.BRAKING, Mode.STOPPED, Mode.FAULT) else self._words
+            log.note(f"{mode.value}, {why.split(':')[0]}", f"{mode.value}: {why}")
+        self._warnings.tell()
+        self._words.tell()
         facts = self.gate.facts()
         mode = Mode(facts["mode"])
         for entered in [m for m, _ in changes] or [mode]:
             self._state.publish(String(data=entered.value))
-        words = f"{mode.value}: {facts['detail']}" if facts["detail"] else mode.value
+        detail = facts["detail"]
+        if mode is Mode.IDLE and self.now() <= 0:
+            detail = "waits for simulated time on /clock: none came"
+        elif mode is Mode.IDLE and str(facts["reason"]).startswith("sensor"):
+            detail = f"waits for joint states on {self._joints}: {detail}"
+        words = f"{mode.value}: {detail}" if detail else mode.value
         return status("guard", LEVELS.get(mode, WARN), words, {**facts, **self._facts()}, names.GUARD)

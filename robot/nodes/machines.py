@@ -15,11 +15,13 @@ from dfplanner.types import DFPlannerError
 from dfplanner_envs.arm.collision import CollisionChecker
 from dfplanner_envs.arm.limits import Floats, JointLimits
 from dfplanner_envs.arm.model import MEASURES, REACH_XML, Arm
-from dfplanner_envs.mazes import CELL_OFFSET, MAX_SPEED, MAZES, Maze, load_model, maze_of
+from dfplanner_envs.mazes import CELL_OFFSET, DT_S, MAX_SPEED, MAZES, Maze, load_model, maze_of
 from dfplanner_robot.checks import Surroundings
 
 Drive = Callable[[Any, Floats, Floats, Floats], None]
 """Sets the controls of a ``mujoco.MjData`` for positions, velocities and accelerations (J,)."""
+SWITCH_S = 0.005
+"""In which a force of the ball's motors goes from end to end."""
 HOLD_HZ = 20.0
 """Of the law that drives the ball: its own frequency in rad/s, critically damped."""
 
@@ -77,7 +79,7 @@ class Machine:
         hand = self.hand() if box is not None else None
         if self.maze is not None:
             return Surroundings(None, hand, box)
-        checker = CollisionChecker(self.arm, clearance, self_clearance)
+        checker = CollisionChecker(self.arm, clearance, self_clearance, self.start)
         if near := checker.touching(self.arm.rest):
             pairs = ", ".join(f"{a} and {b} ({far:.3f} m)" for a, b, far in near[:5])
             raise DFPlannerError(
@@ -197,25 +199,32 @@ def _servos(model: Any, joints: list[int], of: dict[int, NDArray[np.int64]], con
 
 
 def _ball(maze: Maze) -> Machine:
-    """D4RL's ball as two joints that slide; what drives it is the force of its motors."""
+    """D4RL's ball as two joints that slide; what drives it is the force of its motors.
+
+    Its limits are theirs: a step adds so much to the speed at which the environment clips it, less the damping there is
+    so much to accelerate with, and forces, which switch at once, are given half a step from end to end.
+    """
     model = load_model(maze)
     rows, columns = maze.walls.shape
     mass, gear = np.array(model.dof_M0), np.array(model.actuator_gear[:, 0])
     damping = np.array(model.dof_damping)
     low = np.full(2, 0.5 - CELL_OFFSET)
+    top = MAX_SPEED + DT_S * gear / mass
+    push = (gear - damping * top) / mass
     limits = JointLimits(
         ("ball_x", "ball_y"),
         low,
         np.array([rows, columns]) - 1.5 - CELL_OFFSET,
-        np.full(2, MAX_SPEED),
-        0.9 * (gear - damping * MAX_SPEED) / mass,
-        np.full(2, 2000.0),
+        top,
+        push,
+        2 * push / SWITCH_S,
         gear,
     )
 
     def drive(data: Any, q: Floats, v: Floats, a: Floats) -> None:
         np.clip(data.qvel, -MAX_SPEED, MAX_SPEED, out=data.qvel)  # as the environment has it
-        pull = a + HOLD_HZ**2 * (q - data.qpos) + 2 * HOLD_HZ * (v - data.qvel)
+        # What is wanted is so after this step, what is measured is before it.
+        pull = a + HOLD_HZ**2 * (q - DT_S * v - data.qpos) + 2 * HOLD_HZ * (v - DT_S * a - data.qvel)
         data.ctrl[:] = np.clip((mass * pull + damping * v) / gear, -1.0, 1.0)
 
     both = np.arange(2)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
-from rclpy.exceptions import InvalidParameterValueException
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
@@ -42,11 +42,19 @@ class Param:
                 made.integer_range = [IntegerRange(from_value=int(self.low), to_value=int(self.high))]
         return made
 
+    @property
+    def wanted(self) -> str:
+        """What a value must be, in words."""
+        kinds = {bool: "true or false", int: "a whole number", float: "a number such as 1.0", str: "a text"}
+        kind = kinds.get(type(self.default), "a list of numbers such as 1.0")
+        bound = math.isfinite(self.low) and math.isfinite(self.high)
+        return kind + (f" from {self.low:g} to {self.high:g}" if bound else "")
+
     def checked(self, value: Any) -> Any:
         """The value; raises DFPlannerError on NaN, infinities, what is out of range, and what ``check`` refuses."""
         numbers = [value] if isinstance(value, (int, float)) else value if not isinstance(value, str) else []
         if not all(math.isfinite(x) and self.low <= x <= self.high for x in numbers):
-            raise DFPlannerError(f"{self.name} is {value}; expected finite numbers from {self.low:g} to {self.high:g}")
+            raise DFPlannerError(f"{self.name} is {value}; expected {self.wanted}")
         if self.check is not None:
             self.check(value)
         return value
@@ -56,7 +64,7 @@ class Parameters:
     """A node's parameters by name: ``params["name"]``. ``changed`` is called after live ones were set.
 
     ``check`` raises DFPlannerError on values (by name) that do not go together. What is refused, is with the reason.
-    Raises InvalidParameterValueException where the node is started with such values.
+    Raises DFPlannerError where the node is started with such values.
     """
 
     def __init__(
@@ -80,14 +88,13 @@ class Parameters:
     def _declared(node: Node, param: Param) -> Any:
         default = list(param.default) if isinstance(param.default, tuple) else param.default
         # An empty list has no type in ROS, so that one is declared by its type, and is not set.
-        made = node.declare_parameter(
-            param.name, Parameter.Type.DOUBLE_ARRAY if default == [] else default, param.descriptor()
-        )
-        value = param.default if made.value is None else made.value
         try:
-            return param.checked(value)
-        except DFPlannerError as e:
-            raise InvalidParameterValueException(param.name, value, str(e)) from e
+            made = node.declare_parameter(
+                param.name, Parameter.Type.DOUBLE_ARRAY if default == [] else default, param.descriptor()
+            )
+        except (InvalidParameterValueException, InvalidParameterTypeException) as e:
+            raise DFPlannerError(f"the value given for {param.name} cannot be used; expected {param.wanted}") from e
+        return param.checked(param.default if made.value is None else made.value)
 
     def _asked(self, wanted: list[Parameter]) -> SetParametersResult:
         ours = {p.name: p.value for p in wanted if p.name in self._params}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,21 +23,27 @@ SHOWN_S = 1
 """A plan's markers vanish after so long."""
 
 
-def path_message(begins: float, dt_s: float, frame: str, answer: Answer) -> Path:
-    """The hand's positions (T, 3) in a plan's states, [hand, ...] each ``dt_s`` seconds; empty where it has none."""
+Drawn = Callable[[NDArray[Any]], NDArray[Any]]
+"""States (T, obs) to where they are drawn, (T, 3)."""
+
+
+def path_message(begins: float, dt_s: float, frame: str, answer: Answer, drawn: Drawn) -> Path:
+    """A plan's states, one each ``dt_s`` seconds, as places; empty where it has none."""
     path = Path()
     path.header.frame_id, path.header.stamp = frame, time_message(begins)
-    path.poses = [pose_message(begins + i * dt_s, frame, place) for i, place in enumerate(_places(answer))]
+    path.poses = [pose_message(begins + i * dt_s, frame, place) for i, place in enumerate(_places(answer, drawn))]
     return path
 
 
-def markers_message(begins: float, chunk: int, frame: str, answer: Answer, noise: int = NOISE) -> MarkerArray:
+def markers_message(
+    begins: float, chunk: int, frame: str, answer: Answer, drawn: Drawn, noise: int = NOISE
+) -> MarkerArray:
     """A sphere for each token, ``chunk`` states apart: small and green is certain, large, pale and red is noise.
 
     ``noise``: the level that is pure noise. Without levels a token whose actions are in the answer counts as certain,
     a later one as halfway. The first marker deletes the last plan's.
     """
-    markers, places = [Marker(action=Marker.DELETEALL)], _places(answer)
+    markers, places = [Marker(action=Marker.DELETEALL)], _places(answer, drawn)
     for i in range(0, len(places), chunk):
         share = _share(answer, i, noise)
         marker = Marker(ns="plan", id=i // chunk, type=Marker.SPHERE, action=Marker.ADD)
@@ -50,10 +57,10 @@ def markers_message(begins: float, chunk: int, frame: str, answer: Answer, noise
     return MarkerArray(markers=markers)
 
 
-def _places(answer: Answer) -> NDArray[Any]:
-    """(T, 3) of the hand; (0, 3) where the states do not begin with it."""
+def _places(answer: Answer, drawn: Drawn) -> NDArray[Any]:
+    """(T, 3); (0, 3) where there are no states that could be drawn."""
     states = answer.states
-    return states[:, :3] if states is not None and states.ndim == 2 and states.shape[1] >= 3 else np.zeros((0, 3))
+    return drawn(states) if states is not None and states.ndim == 2 and states.shape[1] >= 3 else np.zeros((0, 3))
 
 
 def _share(answer: Answer, i: int, noise: int) -> float:

@@ -13,6 +13,7 @@ from dfplanner.types import DFPlannerError
 from dfplanner_robot.brake import brake
 from dfplanner_robot.core import Answer, ArmCore, CoreSettings, Request
 from dfplanner_robot.nodes.goals import Goal
+from dfplanner_robot.nodes.patience import Patience
 from dfplanner_robot.nodes.worker import Worker
 from dfplanner_robot.settings import JointReading
 from dfplanner_robot.states import Mode
@@ -21,8 +22,6 @@ from dfplanner_robot.trajectory import Floats, JointTrajectory
 if TYPE_CHECKING:
     from dfplanner_envs.arm.limits import JointLimits
 
-SLOW = 0.1
-"""rad/s below which every joint must be for the hand to have arrived."""
 LEAVES = 1.5
 """Times the tolerance: an arm that arrived and is moved farther away is planned for again."""
 LOOK_S = 0.03
@@ -48,18 +47,22 @@ class Move:
 class Pilot:
     """One arm and its planner's worker. All of it belongs to one thread; times are as ``ArmCore`` has them.
 
-    ``tolerance_m``: the hand has arrived within so many metres of the goal, while the arm is slow. It then stops, and
-    nothing more is planned until the goal changes or the hand leaves it.
+    ``tolerance_m``: the hand has arrived within so many metres of the goal, while no joint is faster than ``slow``
+    rad/s. It then stops, and nothing more is planned until the goal changes or the hand leaves it. What has no hand is
+    where its joints say.
     """
 
-    def __init__(self, core: ArmCore, worker: Worker, tolerance_m: float) -> None:
-        self.core, self.worker, self.tolerance_m = core, worker, tolerance_m
+    def __init__(self, core: ArmCore, worker: Worker, tolerance_m: float, slow: float = 0.1) -> None:
+        self.core, self.worker, self.tolerance_m, self.slow = core, worker, tolerance_m, slow
         self.goal: Goal | None = None
         self.running = True
         """False after ``stop``, until ``resume``."""
         self.arrived = False
         self.guard = ""
         """What the guard last said."""
+        self.why = ""
+        """Why the guard last braked, a sentence; empty if it did not say."""
+        self.patience = Patience()
         self.begun: float | None = None
         """When the last plan begins that was given out."""
         self.plans = 0
@@ -68,37 +71,51 @@ class Pilot:
         self.times: deque[float] = deque(maxlen=200)
         """Seconds that the last answers took."""
         self._asked: Request | None = None
-        self._seen = self._looked = -math.inf
+        self._seen = self._looked = self._ticked = -math.inf
 
     @property
     def phase(self) -> str:
-        """In a word what it is about: waiting (for a goal), planning, arrived, held (by the guard), stopped."""
+        """In a word what it is about: waiting (for a goal), planning, arrived, blocked or held (by the guard), stopped.
+
+        Blocked: the guard cuts plan after plan off, so that the next ones are waited with.
+        """
         if not self.running:
             return "stopped"
-        if self.guard not in TAKES_PLANS:
+        blocked = self.goal is not None and not self.arrived and self.patience.blocked
+        if self.guard not in TAKES_PLANS and not (blocked and self.guard == Mode.BRAKING.value):
             return "held"
         if self.goal is None:
             return "waiting"
-        return "arrived" if self.arrived else "planning"
+        return "arrived" if self.arrived else "blocked" if blocked else "planning"
+
+    @property
+    def _goes(self) -> bool:
+        """Whether there is a goal to go to, and a guard, if any, that lets it."""
+        return self.running and self.goal is not None and self.guard in TAKES_PLANS
 
     @property
     def distance(self) -> float:
         """Metres from the hand to the goal, as last measured; NaN where one of them is not known."""
         state = self.core.estimate(self._seen)
-        if state is None or self.goal is None or self.core.hand is None:
+        if state is None or self.goal is None:
             return math.nan
-        return float(np.linalg.norm(self.core.hand(state[0]) - self.goal.place))
+        place = state[0] if self.core.hand is None else self.core.hand(state[0])
+        return float(np.linalg.norm(place - self.goal.place))
 
-    def read(self, reading: JointReading) -> None:
-        """Takes a reading."""
-        if self.core.read(reading):
-            self._seen = reading.stamp
+    def read(self, reading: JointReading) -> bool:
+        """Takes a reading; whether it was of use."""
+        if not self.core.read(reading):
+            return False
+        self._seen = reading.stamp
+        self._looked = min(self._looked, reading.stamp)  # the arm's clock may have begun anew
+        return True
 
     def set_goal(self, goal: Goal | None) -> None:
         """Where the hand is to go; None: nowhere."""
         self.goal = goal
         self.core.set_goal(None if goal is None else goal.as_planners_have_it(self.worker.goal_size))
         self.arrived, self._looked = False, -math.inf
+        self.patience.forget()
 
     def guard_says(self, mode: str, now: float) -> None:
         """The guard's mode: while it takes no plans none are made, and the next begins where the arm is then."""
@@ -107,15 +124,21 @@ class Pilot:
         cut = (self.guard, mode) == (Mode.ACTIVE.value, Mode.READY.value) and last is not None and now < last.end
         if cut or (mode not in TAKES_PLANS and mode != self.guard):
             self.core.forget()
+            if self._goes:
+                self.patience.cut(now)
         self.guard = mode
 
     def tick(self, now: float) -> Move | None:
         """Takes what the worker answered, asks for the next plan if it is time; what to publish. Never waits."""
+        if now < self._ticked:  # the clock went back
+            self.core.reset()
+            self.patience.forget()
+        self._ticked = now
         move = self._collected(now)
         if self._arrives(now):
             return self._halted(now)
-        able = self.phase == "planning" and self.worker.state == "ready" and not self.worker.busy
-        if able and self.core.due(now) and self._settled(now):
+        able = self._goes and not self.arrived and self.worker.state == "ready" and not self.worker.busy
+        if able and now >= self.patience.until and self.core.due(now) and self._settled(now):
             request = self._asked = self.core.ask(now)
             if request is not None and not self.worker.ask(request):
                 self.core.failed(request)
@@ -129,6 +152,7 @@ class Pilot:
     def resume(self) -> None:
         """Plans again, from where the arm is."""
         self.running = True
+        self.patience.forget()
 
     def reset(self, now: float) -> Move | None:
         """Forgets the goal, the plan and the readings; what brings the arm to rest, or None where it is at rest."""
@@ -176,16 +200,17 @@ class Pilot:
     def _arrives(self, now: float) -> bool:
         """Whether the hand has arrived just now. An arm that left again is not at its goal any more."""
         late = now - self._seen > self.core.settings.oldest_s
-        if self.phase not in ("planning", "arrived") or late or self._seen < self._looked + LOOK_S:
+        if not self._goes or late or self._seen < self._looked + LOOK_S:
             return False
         self._looked = self._seen
         state, distance = self.core.estimate(self._seen), self.distance
         if state is None or math.isnan(distance):
             return False
+        self.patience.at(distance)
         if self.arrived:
             self.arrived = distance <= LEAVES * self.tolerance_m
             return False
-        self.arrived = distance <= self.tolerance_m and bool(np.abs(state[1]).max() <= SLOW)
+        self.arrived = distance <= self.tolerance_m and bool(np.abs(state[1]).max() <= self.slow)
         return self.arrived
 
     def _halted(self, now: float) -> Move | None:

@@ -1,8 +1,8 @@
 """The planner as a ROS 2 lifecycle node: goals and joint states in, joint trajectories out. Imports no torch.
 
 Configure starts a process that plans and makes a first plan, activate starts the control loop, deactivate stops the arm
-smoothly, cleanup ends the process. A goal is where the hand shall be: a pose, of which the position counts, or a
-posture, whose hand's place it is. Run it with ``python -m dfplanner_robot.nodes.planner_node --ros-args ...``.
+smoothly, cleanup ends the process. A goal is where the hand, or a maze's ball, shall be: a pose, of which the position
+counts, or a posture, whose place it is. Run it with ``python -m dfplanner_robot.nodes.planner_node --ros-args ...``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 import signal
 import sys
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -24,26 +24,26 @@ from rclpy.exceptions import InvalidHandle
 from rclpy.lifecycle import LifecycleState
 from rclpy.timer import Timer
 from sensor_msgs.msg import JointState
-from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from dfplanner.types import DFPlannerError
-from dfplanner_envs.arm.task import reach_task
-from dfplanner_robot.core import ArmCore, CoreSettings
+from dfplanner_robot.core import CoreSettings
 from dfplanner_robot.nodes import convert, names
-from dfplanner_robot.nodes.goals import GoalDesk, at_rest
+from dfplanner_robot.nodes.bodies import body_of
+from dfplanner_robot.nodes.ears import Ears
+from dfplanner_robot.nodes.goals import GoalDesk
+from dfplanner_robot.nodes.guard_line import GuardLine
 from dfplanner_robot.nodes.lifecycle import SteadyLifecycleNode, also_at_signals, told
 from dfplanner_robot.nodes.parameters import Parameters
 from dfplanner_robot.nodes.pilot import Move, Pilot
-from dfplanner_robot.nodes.planner_params import PARAMETERS, kept
-from dfplanner_robot.nodes.reports import planner_status
+from dfplanner_robot.nodes.planner_params import MODEL, kept, parameters
+from dfplanner_robot.nodes.reports import Troubles, planner_status
 from dfplanner_robot.nodes.running import run
-from dfplanner_robot.nodes.voice import Pulse, Voice
+from dfplanner_robot.nodes.services import Turn, answering
+from dfplanner_robot.nodes.voice import LastBeats, Pulse, Voice
 from dfplanner_robot.nodes.worker import Launch, Worker
 from dfplanner_robot.states import Mode
 
-BRAKE_SHARE = 0.3
-"""Of the acceleration, at a trajectory's end: with more, what is between its points is too much for the guard."""
 LAST_S = 0.3
 """After the lifecycle's shutdown the node stays so long, for its answer to get out."""
 
@@ -60,14 +60,22 @@ class PlannerNode(SteadyLifecycleNode):
         self.end, self.ended = threading.Event(), ended
         self.pilot: Pilot | None = None
         self._coming: Worker | None = None
-        self.refused = ""
-        """Why the last goal was refused; empty if it was not."""
-        self.params = Parameters(self, PARAMETERS, self._changed, self._together)
+        self.troubles = Troubles()
+        self.body = body_of(Parameters(self, (MODEL,))["model"])
+        self.params = Parameters(self, parameters(self.body.defaults), self._changed, self._together)
         self._timer: Timer | None = None
         self._pulse, self._shown = Pulse(), None
         self._waker = self.create_guard_condition(self._look)
-        self._desk = GoalDesk(reach_task(), self._wake)
-        self._voice = Voice(self)
+        self._desk = GoalDesk(self.body.place, self.body.posture, self._wake)
+        self._voice = Voice(self, self.body.drawn)
+        self._last_beats = LastBeats(self, self._beat)
+        log = self.get_logger()
+        self._ears = Ears(
+            self.resolve_topic_name(names.JOINT_STATES),
+            lambda line: log.warning(line),  # rclpy wants a line of code for each severity
+            lambda line: log.info(line),
+        )
+        self._guard = GuardLine(self, self._on_guard, self._on_reason)
         self._listen()
         self._serve()
         self.create_timer(1.0, self.report, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -78,17 +86,16 @@ class PlannerNode(SteadyLifecycleNode):
         self.create_subscription(JointState, names.JOINT_STATES, self._on_reading, convert.SENSORS)
         self.create_subscription(PoseStamped, names.GOAL_POSE, self._on_pose, convert.COMMANDS)
         self.create_subscription(JointState, names.GOAL_JOINTS, self._on_posture, convert.COMMANDS)
-        self.create_subscription(String, names.GUARD_STATE, self._on_guard, convert.LATCHED)
 
     def _serve(self) -> None:
         *quick, reload = names.PLANNER_SERVICES
         for name, act in zip(quick, (self._stop, self._resume, self._reset), strict=True):
-            self.create_service(Trigger, name, self._answering(act))
+            log = self.get_logger().info
+            answer = answering(lambda act=act: act(self._configured()), log, self._look)
+            self.create_service(Trigger, name, answer)
         # A group of its own: while the answer is awaited, the others go on.
         waits: Any = self._reload
         self.create_service(Trigger, reload, waits, callback_group=MutuallyExclusiveCallbackGroup())
-        _, _, resume, reset = names.GUARD_SERVICES
-        self._guard_resume, self._guard_reset = (self.create_client(Trigger, name) for name in (resume, reset))
 
     def _wake(self) -> None:
         """From other threads: there is something to look at."""
@@ -112,11 +119,16 @@ class PlannerNode(SteadyLifecycleNode):
     @told
     def on_configure(self, state: LifecycleState) -> None:
         """Starts the worker and waits for its first plan; fails, in a sentence, where there is none."""
-        task = reach_task()
         worker = self._worker()
-        worker.ready(lambda: not self.end.is_set())
-        core = ArmCore(task.arm.limits, task.chain.hand, CoreSettings(brake_share=BRAKE_SHARE))
-        self.pilot = Pilot(core, worker, self.params["goal_tolerance_m"])
+        try:
+            worker.ready(lambda: not self.end.is_set())
+        except DFPlannerError as e:
+            self.troubles.failed = str(e)
+            self.report()
+            raise
+        self.troubles.failed = ""
+        self._ears.listen()
+        self.pilot = Pilot(self.body.core(), worker, self.params["goal_tolerance_m"], self.body.slow)
         self._changed()
         self.get_logger().info(f"plans come from {worker.launch.source}")
         self.report()
@@ -127,6 +139,7 @@ class PlannerNode(SteadyLifecycleNode):
         pilot = self._configured()
         pilot.core.reset()
         pilot.resume()
+        self._last_beats.end()
         self._pulse = Pulse(self.params["rate_hz"])
         self._timer = self.create_timer(1 / self.params["rate_hz"], self._tick)
         self._look()
@@ -154,7 +167,7 @@ class PlannerNode(SteadyLifecycleNode):
         self._release()
 
     def close(self) -> None:
-        """Brings the arm to rest and ends the worker; twice is once."""
+        """Brings the arm to rest, which is waited for, and ends the worker; twice is once."""
         self.end.set()
         self._halt()
         self._release()
@@ -164,11 +177,15 @@ class PlannerNode(SteadyLifecycleNode):
         if self._timer is not None:
             self.destroy_timer(self._timer)
             self._timer = None
-            self._out(self._configured().stop(self.now))
+            self._out(move := self._configured().stop(self.now))
+            if move is not None:
+                self._last_beats.begin(move.trajectory.end - self.now)
 
     def _release(self) -> None:
+        self._last_beats.wait()  # ending the worker takes longer than a guard waits
         workers = [self._coming, self.pilot and self.pilot.worker]
         self.pilot = self._coming = None
+        self._ears.close()
         self._desk.drop()
         for worker in filter(None, workers):
             worker.close()
@@ -182,7 +199,8 @@ class PlannerNode(SteadyLifecycleNode):
 
     def _worker(self) -> Worker:
         launch = Launch(**{f.name: self.params[f.name] for f in fields(Launch)})
-        return Worker(launch, at_rest(reach_task()), self.get_logger().info, self._wake)
+        body = self.body
+        return Worker(launch, body.hello, self.get_logger().info, self._wake, body.asks, body.name)
 
     async def _reload(self, request: Trigger.Request, response: Trigger.Response) -> Any:
         """A new worker beside the old one, which goes on until the new one has made a plan."""
@@ -190,7 +208,7 @@ class PlannerNode(SteadyLifecycleNode):
             pilot = self._configured()
             worker = self._coming = self._worker()
             while worker.state == "starting":
-                await _Turn()
+                await Turn()
             self._coming = None
             if worker.state != "ready":
                 raise DFPlannerError(f"{worker.reason or 'the node was cleaned up'}; the old planner goes on")
@@ -218,12 +236,17 @@ class PlannerNode(SteadyLifecycleNode):
 
     def _on_reading(self, message: JointState) -> None:
         if self.pilot is not None:
-            self.pilot.read(convert.reading_of(message))
+            self._ears.reading(self.pilot.read(convert.reading_of(message)))
 
-    def _on_guard(self, message: String) -> None:
+    def _on_guard(self, mode: str) -> None:
         if self.pilot is not None:
-            self.pilot.guard_says(message.data, self.now)
+            self._ears.guard()
+            self.pilot.guard_says(mode, self.now)
             self._look()
+
+    def _on_reason(self, why: str) -> None:
+        if self.pilot is not None:
+            self.pilot.why = why
 
     def _on_pose(self, message: PoseStamped) -> None:
         p = message.pose.position
@@ -239,7 +262,7 @@ class PlannerNode(SteadyLifecycleNode):
             hand_in(self._desk)
 
     def _refuse(self, why: str) -> None:
-        self.refused = why
+        self.troubles.refused = why
         self.get_logger().warning(f"refused: {why}")
         self.report()
 
@@ -251,7 +274,7 @@ class PlannerNode(SteadyLifecycleNode):
             return
         if goal is not None:
             self._configured().set_goal(goal)
-            self.refused = ""
+            self.troubles.refused = ""
             self.get_logger().info(f"the goal is {np.round(goal.place, 3).tolist()}")
             self.report()
 
@@ -259,8 +282,11 @@ class PlannerNode(SteadyLifecycleNode):
 
     def _tick(self) -> None:
         if self._pulse.tick():
-            self._voice.beat(self.now, self.params["frame_id"])
+            self._beat()
         self._look()
+
+    def _beat(self) -> None:
+        self._voice.beat(self.now, self.params["frame_id"])
 
     def _look(self) -> None:
         """What there is to do: in the control loop, and as soon as something came from another thread."""
@@ -280,22 +306,11 @@ class PlannerNode(SteadyLifecycleNode):
 
     def report(self) -> None:
         """Publishes the diagnostics."""
-        status = planner_status(self.life, self.pilot, self.now, self.refused, self._pulse.gaps)
+        self.troubles.missed = self._ears.missed()
+        status = planner_status(self.life, self.pilot, self.now, self.troubles, self._pulse.gaps)
         self._voice.report(self.now, status)
 
     # Services
-
-    def _answering(self, act: Callable[[Pilot], str]) -> Callable[..., Trigger.Response]:
-        def handle(request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-            try:
-                response.message, response.success = act(self._configured()), True
-            except DFPlannerError as e:
-                response.message, response.success = str(e), False
-            self.get_logger().info(response.message)
-            self._look()
-            return response
-
-        return handle
 
     def _stop(self, pilot: Pilot) -> str:
         if self._timer is None:
@@ -305,33 +320,16 @@ class PlannerNode(SteadyLifecycleNode):
 
     def _resume(self, pilot: Pilot) -> str:
         pilot.resume()
-        asked = pilot.guard == Mode.STOPPED.value and self._ask_guard(self._guard_resume)
+        asked = pilot.guard == Mode.STOPPED.value and self._guard.resume()
         return "plans again" + (", and the guard was asked to resume" if asked else "")
 
     def _reset(self, pilot: Pilot) -> str:
         move = pilot.reset(self.now)
         self._out(move if self._timer is not None else None)
-        self.refused = ""
+        self.troubles.refused = ""
         self._desk.drop()
-        asked = pilot.guard == Mode.FAULT.value and self._ask_guard(self._guard_reset)
+        asked = pilot.guard == Mode.FAULT.value and self._guard.reset()
         return "goal, plan and readings are forgotten" + (", and the guard was asked to reset" if asked else "")
-
-    def _ask_guard(self, client: Any) -> bool:
-        """Asks, without waiting; what the guard answers is logged."""
-        if not client.service_is_ready():
-            self.get_logger().warning(f"{client.srv_name} is not there")
-            return False
-        client.call_async(Trigger.Request()).add_done_callback(
-            lambda future: self.get_logger().info(f"{client.srv_name}: {future.result().message}")
-        )
-        return True
-
-
-class _Turn:
-    """Awaited, it lets everything else have a turn."""
-
-    def __await__(self) -> Generator[None, None, None]:
-        yield
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
 
 from dfplanner.types import DFPlannerError
 from dfplanner_robot.nodes import names
@@ -40,7 +42,9 @@ def _count(name: str, about: str, low: int, high: int) -> Param:
     return Param(name, getattr(_D, name), about + LATER, low, high, live=True)
 
 
+MODEL = Param("model", "", "what is driven: '': the bundled arm; maze2d-umaze, -medium, -large: a ball")
 PARAMETERS = (
+    MODEL,
     Param("checkpoint", _D.checkpoint, f"bundled name, file or hub id{LATER}", live=True, check=_given("checkpoint")),
     Param("runtime", _D.runtime, f"{' or '.join(RUNTIMES)}{LATER}", live=True, check=_runtime),
     Param("server_url", "", "a dfplanner serve that runs; empty: a process of the node's", live=True, check=_address),
@@ -52,10 +56,15 @@ PARAMETERS = (
     _count("threads", "that the worker takes", 1, 64),
     Param("rate_hz", 100.0, "of the control loop", 50.0, 200.0, live=True),
     Param("replan_every", 2, "actions after which the next plan is asked for", 1, 20, live=True),
-    Param("goal_tolerance_m", 0.02, "the hand has arrived within so many metres of the goal", 0.001, 0.2, live=True),
+    Param("goal_tolerance_m", 0.02, "the hand has arrived within so many metres of the goal", 0.001, 0.5, live=True),
     Param("frame_id", names.BASE_FRAME, "the arm's base, in which goals come", live=True, check=_given("frame_id")),
     Param("autostart", False, "configures and activates by itself"),
 )
+
+
+def parameters(defaults: Mapping[str, Any]) -> tuple[Param, ...]:
+    """Those of a node whose body has other ``defaults``; the model is the body, and not among them."""
+    return tuple(replace(p, default=defaults.get(p.name, p.default)) for p in PARAMETERS if p is not MODEL)
 
 
 def kept(now: dict[str, object], wanted: dict[str, object]) -> None:

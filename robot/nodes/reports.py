@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -15,11 +16,28 @@ COUNTED = ("late", "expired", "refused", "anew", "blind", "held", "bad", "old")
 """What of the core's counts is told."""
 
 
-def planner_status(life: str, pilot: Pilot | None, now: float, refused: str, gaps: Floats) -> DiagnosticStatus:
-    """The planner's status. ``refused``: why the last goal was refused; ``gaps``: seconds between ticks."""
+@dataclass
+class Troubles:
+    """What stands in the way of work, a sentence each; empty where nothing does."""
+
+    failed: str = ""
+    """Why it could not be configured."""
+    refused: str = ""
+    """Why the last goal was."""
+    missed: str = ""
+    """Who is not heard."""
+
+
+def planner_status(life: str, pilot: Pilot | None, now: float, troubles: Troubles, gaps: Floats) -> DiagnosticStatus:
+    """The planner's status. ``gaps``: seconds between ticks."""
     if pilot is None:
-        return status("planner", WARN if refused else OK, refused or life, {"lifecycle": life}, "arm")
-    level, message = _summary(life, pilot, refused)
+        level, message = OK, life
+        if troubles.failed:
+            level, message = ERROR, f"configuring failed: {troubles.failed}"
+        elif troubles.refused:
+            level, message = WARN, troubles.refused
+        return status("planner", level, message, {"lifecycle": life}, "arm")
+    level, message = _summary(life, pilot, now, troubles)
     return status("planner", level, message, {"lifecycle": life, **_values(pilot, now, gaps)}, "arm")
 
 
@@ -28,18 +46,25 @@ def chunk_s(pilot: Pilot) -> float:
     return float(pilot.worker.metadata.get("horizon", math.inf)) * pilot.core.settings.dt_s
 
 
-def _summary(life: str, pilot: Pilot, refused: str) -> tuple[bytes, str]:
+def _summary(life: str, pilot: Pilot, now: float, troubles: Troubles) -> tuple[bytes, str]:
     worker = pilot.worker
     if worker.state != "ready":
         return ERROR, f"the planner is {worker.state}: {worker.reason}; it is being started again"
+    if now <= 0:
+        return WARN, "waits for simulated time on /clock: none came"
+    if troubles.missed:
+        return WARN, troubles.missed
     if pilot.times and pilot.times[-1] > chunk_s(pilot):
         return WARN, f"a plan took {1e3 * pilot.times[-1]:.0f} ms, longer than its {1e3 * chunk_s(pilot):.0f} ms last"
     if pilot.error:
         return WARN, f"no plan: {pilot.error}"
-    if refused:
-        return WARN, f"{pilot.phase}; the last goal was refused: {refused}"
+    if troubles.refused:
+        return WARN, f"{pilot.phase}; the last goal was refused: {troubles.refused}"
     if life == "active" and pilot.phase == "held":
         return WARN, f"waits for the guard, which is {pilot.guard}"
+    if life == "active" and pilot.phase == "blocked":
+        why = f" ({pilot.why})" if pilot.why else ""
+        return WARN, f"blocked: the guard refuses this way{why}; it is tried again now and then, or give another goal"
     return OK, pilot.phase if life == "active" else life
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import rclpy
 from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import try_shutdown
 
@@ -18,6 +21,8 @@ from dfplanner_robot.nodes.ticking import MESSAGES, prioritised
 
 SLICE_S = 0.1
 """Seconds after which the spinning looks whether it should end."""
+DISCOVERED_S = 1.5
+"""Seconds after which nodes know of each other."""
 
 
 def run(make: Callable[[], Any], args: Sequence[str] | None = None, urgent: bool = False) -> int:
@@ -32,19 +37,23 @@ def run(make: Callable[[], Any], args: Sequence[str] | None = None, urgent: bool
     if urgent:
         prioritised(MESSAGES)
     # rclpy's own handlers would take the graph away under the threads that still publish.
-    rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
     node = None
     try:
         try:
+            begun(args)
             node = make()
         except (DFPlannerError, ParameterException) as e:
             print(f"{sys.argv[0]}: {e}", file=sys.stderr)
             return 1
         executor = SingleThreadedExecutor()
         executor.add_node(node)
+        looks = time.monotonic() + DISCOVERED_S
         try:
             while not ending.asked:
                 executor.spin_once(timeout_sec=SLICE_S)
+                if time.monotonic() >= looks:
+                    looks = math.inf
+                    _warn_of_namesakes(node)
         finally:
             if hasattr(node, "close"):
                 node.close()
@@ -54,6 +63,26 @@ def run(make: Callable[[], Any], args: Sequence[str] | None = None, urgent: bool
         if node is not None:
             node.destroy_node()
         try_shutdown()
+
+
+def begun(args: Sequence[str] | None = None) -> None:
+    """Begins with ROS; raises DFPlannerError where its arguments, or the environment, are not understood."""
+    try:
+        rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
+    except RuntimeError as e:  # all of rclpy's are
+        why = str(e).split(", at /")[0].removeprefix("failed to initialize rcl: ")
+        raise DFPlannerError(f"ROS does not start: {why}; see the words after --ros-args, and ROS_DOMAIN_ID") from e
+
+
+def _warn_of_namesakes(node: Node) -> None:
+    """Two of a name command the same arm, or answer the same calls, and neither knows of the other."""
+    mine = node.get_name(), node.get_namespace()
+    if (others := node.get_node_names_and_namespaces().count(mine) - 1) > 0:
+        whole = node.get_fully_qualified_name()
+        node.get_logger().warning(
+            f"{others} more of the name {whole} on this graph: both would speak to the same arm; "
+            "end one, or set another ROS_DOMAIN_ID"
+        )
 
 
 class _Ending:

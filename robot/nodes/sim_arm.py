@@ -12,7 +12,8 @@ import numpy as np
 from dfplanner.types import DFPlannerError
 from dfplanner_envs.arm.limits import Floats
 from dfplanner_robot.checks import Refused, conform
-from dfplanner_robot.nodes.gate import Gate, filled
+from dfplanner_robot.filling import filled
+from dfplanner_robot.nodes.gate import Gate
 from dfplanner_robot.nodes.machines import Machine
 from dfplanner_robot.settings import JointReading, SafetySettings
 from dfplanner_robot.trajectory import SAME_S, Curve, JointTrajectory, since, splice

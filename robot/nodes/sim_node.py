@@ -20,7 +20,6 @@ from sensor_msgs.msg import Image, JointState
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from dfplanner.types import DFPlannerError
 from dfplanner_robot.nodes import names
 from dfplanner_robot.nodes.camera import Camera
 from dfplanner_robot.nodes.convert import (
@@ -119,7 +118,7 @@ class SimNode(Node):
     def _commanded(self, message: JointTrajectory) -> None:
         try:
             self.sim.command(trajectory_of(message))
-        except DFPlannerError as e:
+        except Exception as e:  # whatever came, the arm goes on
             self.get_logger().warning(f"a trajectory is ignored: {e}", throttle_duration_sec=1.0)
 
     def _reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:

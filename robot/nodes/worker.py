@@ -24,7 +24,7 @@ from dfplanner.serve.client import BadRequest, PlannerClient, backoff
 from dfplanner.types import DFPlannerError
 from dfplanner_robot.core import Answer, Request
 from dfplanner_robot.nodes.goals import Goal
-from dfplanner_robot.planners import RemotePlanner
+from dfplanner_robot.planners import Infers, remote
 from dfplanner_robot.trajectory import Floats
 
 START_S = 120.0
@@ -86,8 +86,9 @@ class Outcome:
 
 
 class Worker:
-    """One planner for one arm. ``hello``: an observation (obs,) and a goal for the first plan, which warms it up.
+    """One planner for one body. ``hello``: an observation (obs,) and a goal for the first plan, which warms it up.
 
+    ``asks``: how a client is asked for the answer to a request; ``body``: what it is for, in its own sentences.
     ``log`` is told what the worker prints and what happens to it; ``wake`` is called when there is an outcome or the
     state changed; both from other threads. After ``ready`` a lost worker is started anew for as long as it takes.
     """
@@ -98,8 +99,10 @@ class Worker:
         hello: tuple[Floats, Goal],
         log: Callable[[str], object] = lambda line: None,
         wake: Callable[[], None] = lambda: None,
+        asks: Callable[[Infers, Request], Answer] = remote,
+        body: str = "arm",
     ) -> None:
-        self.launch, self.hello, self.log, self.wake = launch, hello, log, wake
+        self.launch, self.hello, self.log, self.wake, self.asks, self.body = launch, hello, log, wake, asks, body
         self.state: State = "starting"
         self.reason = ""
         """Why it is lost or failed, a sentence."""
@@ -224,18 +227,17 @@ class Worker:
             if self._closing.is_set():
                 return
             observation, goal = self.hello
-            self.goal_size = fits(client.metadata, observation, goal, url)
-            planner = RemotePlanner(client)
-            planner.plan(observation, goal.as_planners_have_it(self.goal_size), 0, None)
+            self.goal_size = fits(client.metadata, observation, goal, url, self.body)
+            client.infer(observation, goal.as_planners_have_it(self.goal_size), reset=True)
             self.metadata = dict(client.metadata)
             chunk_s = float(self.metadata.get("horizon", 10)) * float(self.metadata.get("dt_s", 0.05))
             # Longer than an answer is of use, so that one that is too slow is measured and told.
             client.timeout_s = max(1.0, 2 * chunk_s)
             self.reason = ""
             self._set("ready")
-            self._answer(planner, client)
+            self._answer(client)
 
-    def _answer(self, planner: RemotePlanner, client: PlannerClient) -> None:
+    def _answer(self, client: PlannerClient) -> None:
         """Answers requests; raises DFPlannerError once the process is gone, or is silent for too long."""
         heard = asked = time.monotonic()
         error = ""
@@ -248,7 +250,7 @@ class Worker:
             else:
                 asked = time.monotonic()
                 try:
-                    answer = planner.plan(request.observation, request.goal, request.committed, request.elapsed)
+                    answer = self.asks(client, request)
                     self._tell(Outcome(request, time.monotonic() - asked, answer))
                     heard = time.monotonic()
                 except Exception as e:  # whatever it is, the asker must hear of it
@@ -297,20 +299,20 @@ class _Output:
         return (ours or list(self._last) or ["it said nothing"])[-1]
 
 
-def fits(metadata: dict[str, Any], observation: Floats, goal: Goal, url: str) -> int:
+def fits(metadata: dict[str, Any], observation: Floats, goal: Goal, url: str, body: str = "arm") -> int:
     """How many numbers a goal of this server has; raises DFPlannerError where it plans for something else."""
     wanted = ((metadata.get("observation") or {}).get("observation") or {}).get("shape")
     what = metadata.get("checkpoint") or url
     if wanted is not None and tuple(wanted) != observation.shape:
         raise DFPlannerError(
-            f"{what} plans for observations of shape {list(wanted)}, but this arm has {list(observation.shape)}; "
-            "name a checkpoint that was trained for the arm"
+            f"{what} plans for observations of shape {list(wanted)}, but this {body} has {list(observation.shape)}; "
+            f"name a checkpoint that was trained for the {body}"
         )
     size = int(((metadata.get("goal") or {}).get("shape") or goal.place.shape)[0])
     try:
         return len(goal.as_planners_have_it(size))
     except DFPlannerError as e:
-        raise DFPlannerError(f"{what} does not plan for this arm: {e}") from e
+        raise DFPlannerError(f"{what} does not plan for this {body}: {e}") from e
 
 
 def _alive(pid: int) -> bool:

@@ -46,7 +46,7 @@ def test_help_and_mistakes(capsys: pytest.CaptureFixture[str]) -> None:
         main(["ros"])
     assert not end.value.code and "  planner  " in capsys.readouterr().out
     for words, said in {
-        "ros fly": "dfplanner ros has no 'fly'; it has sim, planner, guard, check",
+        "ros fly": "dfplanner ros has no 'fly'; it has sim, planner, guard, goal, call, check",
         "ros planner --runtime jax": "invalid choice 'jax'",
         "ros sim --speed 2": "dfplanner ros sim --help says what can be given",
     }.items():

@@ -22,7 +22,7 @@ def episodes(goals: np.ndarray | None, length: int = 20) -> Episodes:
 def test_without_goals_a_window_reaches_its_own_end(columns: int) -> None:
     data = episodes(None)
     data = Episodes(**{**vars(data), "goals": np.full((data.steps, columns), np.nan)})
-    states, chunks, goals, _ = Windows(data, SPEC, stay=False).draw(50, np.random.default_rng(0))
+    states, chunks, goals, *_ = Windows(data, SPEC, stay=False).draw(50, np.random.default_rng(0))
     assert chunks.shape == (50, 3, 2, 1) and goals.shape == (50, 1)
     np.testing.assert_array_equal(goals[:, 0], states[:, -1, 2])
 
@@ -33,7 +33,7 @@ def test_hindsight_takes_places_on_the_way_to_the_goal_and_else_the_goal_told() 
     moved[data.starts[0] + 12 : data.ends[0]] += 0.5  # another goal from the 13th step of the first episode on
     data = Episodes(**{**vars(data), "goals": moved})
     drawn = Windows(data, SPEC, stay=False, hindsight=0.5).draw(800, np.random.default_rng(0))
-    states, _, goals, _ = (x.numpy() for x in drawn)
+    states, _, goals, *_ = (x.numpy() for x in drawn)
     told = goals[:, 0] >= 100
     assert 0.4 < told.mean() < 0.6
     where = {value: row for row, value in enumerate(data.observations[:, 2].tolist())}

@@ -93,6 +93,10 @@ def test_the_maze(read: Read) -> None:
     for node in nodes.values():
         (file,) = [given for given in node.options["parameters"] if isinstance(given, str)]
         assert Path(file).name == "maze.yaml"
+    _, nodes = read("maze", model="maze2d-large")
+    assert {node.parameters.get("model") for node in nodes.values()} == {"maze2d-large"}
+    _, nodes = read("arm", model="ur5e.xml")
+    assert "model" not in nodes["planner_node"].parameters, "of arms, the planner knows its own alone"
 
 
 def test_topics_are_renamed_in_yaml(read: Read, prefix: Path, tmp_path: Path) -> None:

@@ -173,8 +173,18 @@ def test_readings_are_taken_in_any_order_and_broken_ones_left():
         replace(good, stamp=np.nan),
     ):
         assert not core.read(bad)
-    assert not core.read(replace(good, stamp=0.5))
-    assert core.counts == {"read": 1, "bad": 4, "old": 1}
+    assert not core.read(replace(good, stamp=0.9))
+    assert not core.read(JointReading(("finger",), 2.0, np.array([0.04])))
+    assert core.counts == {"read": 1, "bad": 4, "old": 1, "foreign": 1}
+
+
+def test_an_arm_whose_clock_began_anew_is_known_from_there():
+    core = ArmCore(LIMITS, None)
+    core.read(JointReading(LIMITS.names, 100.0, np.ones(J), np.zeros(J)))
+    assert core.read(JointReading(LIMITS.names, 3.0, np.zeros(J), np.zeros(J)))
+    assert core.trajectory is None
+    state = core.estimate(3.0)
+    assert state is not None and not state[0].any()
 
 
 def test_without_velocities_they_follow_from_two_readings():
@@ -226,7 +236,10 @@ def test_bad_answers_are_told_and_the_next_may_be_asked_for():
 
 def test_answers_that_are_too_late_or_not_the_latest_are_dropped():
     core = ArmCore(LIMITS, None)
-    request = asked(core)
+    core.set_goal(GOAL)
+    core.read(JointReading(LIMITS.names, 1.0, np.zeros(J), np.full(J, 0.5)))
+    request = core.ask(1.0)
+    assert request is not None
     assert core.adopt(1.2, request, Answer(np.zeros((4, J)))) is None
     request = asked(core, 2.0)
     again = core.ask(2.01)
@@ -236,6 +249,12 @@ def test_answers_that_are_too_late_or_not_the_latest_are_dropped():
     assert core.counts["expired"] == 2
     core.failed(again)
     assert core.due(2.2)
+
+
+def test_from_rest_a_plan_that_took_long_begins_when_it_comes():
+    core = ArmCore(LIMITS, None)
+    found = core.adopt(3.0, asked(core), Answer(np.full((4, J), 0.1)))
+    assert found is not None and found.stamp == 3.0 and not found.positions[0].any()
 
 
 def test_step_asks_plans_and_adopts():

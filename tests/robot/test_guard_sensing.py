@@ -61,6 +61,17 @@ def test_readings_that_stop_brake_and_late_ones_are_left_out():
         rig.guard.reset(rig.clock())
 
 
+def test_readings_of_other_joints_are_somebody_elses():
+    rig = make_rig()
+    rig.move()
+    other = {"names": ("finger",), "positions": np.array([0.04]), "velocities": None}
+    rig.tick(3, spoil=other)
+    assert rig.guard.mode is Mode.ACTIVE
+    rig.tick(2, spoil=other)  # they are no sign of our arm
+    assert rig.guard.reason is Reason.SENSOR_AGE
+    assert rig.rested() is Mode.FAULT
+
+
 def test_velocities_that_do_not_add_up_brake():
     rig = make_rig()
     rig.propose()

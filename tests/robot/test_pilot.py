@@ -17,6 +17,7 @@ from dfplanner_envs.arm.task import reach_task
 from dfplanner_robot.core import ArmCore, CoreSettings, Request
 from dfplanner_robot.fakes import FakeArm, FakeChunks, FakeClock
 from dfplanner_robot.nodes.goals import at_rest, hand_of, in_frame, reachable
+from dfplanner_robot.nodes.patience import CUTS, LONGEST_S, Patience
 from dfplanner_robot.nodes.pilot import Move, Pilot, to_rest
 from dfplanner_robot.nodes.worker import Outcome, Worker
 from dfplanner_robot.settings import JointReading
@@ -143,6 +144,48 @@ def test_while_the_guard_takes_no_plans_none_are_made_and_then_they_begin_where_
     assert world.pilot.core.trajectory is not None
     world.pilot.guard_says("ready", world.clock())  # it braked, so shortly that nothing was heard of it
     assert world.pilot.core.trajectory is None
+
+
+def refused(world: World, seconds: float) -> list[float]:
+    """When plans were published that a guard refused, each at once."""
+    when = []
+    for _ in range(round(seconds / TICK_S)):
+        if world.run(TICK_S):
+            when.append(world.clock())
+            world.command = None
+            for mode in ("braking", "ready"):
+                world.pilot.guard_says(mode, world.clock())
+    return when
+
+
+def test_plans_that_are_refused_again_and_again_are_made_more_and_more_rarely(world: World) -> None:
+    world.pilot.guard_says("ready", world.clock())
+    world.pilot.set_goal(GOAL)
+    gaps = np.diff(refused(world, 20.0))
+    assert np.all(gaps[:CUTS] < 0.1) and np.all(np.diff(gaps[CUTS:]) > -0.05), "first none waits, then each longer"
+    assert LONGEST_S <= gaps[-1] < LONGEST_S + 0.1 and world.pilot.phase == "blocked"
+    world.pilot.guard_says("braking", world.clock())
+    assert world.pilot.phase == "blocked", "its braking is part of it"
+    world.pilot.guard_says("stopped", world.clock())
+    assert world.pilot.phase == "held", "that is not"
+    world.pilot.guard_says("ready", world.clock())
+    for again in (world.pilot.resume, lambda: world.pilot.set_goal(GOAL)):
+        again()
+        assert world.pilot.phase == "planning" and len(refused(world, 0.5)) > CUTS
+    world.run(8.0)  # not refused any more, it goes on by itself
+    assert world.pilot.phase == "arrived" and world.distance < 0.02
+    assert world.arm.violations(TICK_S) == []
+
+
+def test_patience_is_new_when_the_arm_came_nearer_and_after_a_quiet_while() -> None:
+    patience = Patience()
+    for distance, blocked in ((0.5, True), (0.495, True), (0.48, False), (0.6, False), (np.nan, False)):
+        patience.at(distance)
+        assert patience.blocked == (blocked and distance < 0.5)
+        for _ in range(CUTS + 1 if blocked else 1):
+            patience.cut(1.0)
+    patience.cut(100.0)
+    assert not patience.blocked and patience.cuts == 1
 
 
 def test_a_failed_request_is_told_and_the_next_is_made(world: World) -> None:

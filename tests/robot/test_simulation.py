@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dfplanner.types import DFPlannerError
+from dfplanner_robot.checks import Refused
 from dfplanner_robot.fakes import FakePlanner
-from dfplanner_robot.nodes.gate import Gate, filled
+from dfplanner_robot.filling import filled
+from dfplanner_robot.nodes.gate import Gate
 from dfplanner_robot.nodes.machines import load
 from dfplanner_robot.nodes.sim_arm import Follower, Sensors, Simulation, ticks
 from dfplanner_robot.rig import three_joints
@@ -77,17 +79,22 @@ def test_what_is_filled_passes_its_points_monotonely_and_keeps_limits(n: int, se
     assert (between <= q.max(0) + slack).all()
 
 
-def test_what_has_velocities_or_is_malformed_is_left_as_it_is() -> None:
+def test_what_has_velocities_is_left_as_it_is_and_what_is_malformed_refused() -> None:
     limits = three_joints()
     good = JointTrajectory(limits.names, 0.0, np.array([1.0]), np.zeros((1, 3)))
-    for other in (
-        replace(good, velocities=np.ones((1, 3))),
-        replace(good, names=("a", "b")),
-        replace(good, positions=np.full((1, 3), np.nan)),
-        replace(good, times=np.array([-1.0])),
-        replace(good, positions=np.zeros((2, 3))),
+    fast = replace(good, velocities=np.ones((1, 3)))
+    assert filled(fast, np.zeros(3), limits, SafetySettings()) is fast
+    for other, reason in (
+        (replace(good, names=("a", "b")), Reason.NAMES),
+        (replace(good, positions=np.full((1, 3), np.nan)), Reason.NOT_FINITE),
+        (replace(good, positions=np.full((1, 3), 1e200)), Reason.NOT_FINITE),
+        (replace(good, positions=np.full((1, 3), 9.0)), Reason.POSITION),
+        (replace(good, times=np.array([-1.0])), Reason.FORM),
+        (replace(good, positions=np.zeros((2, 3))), Reason.FORM),
     ):
-        assert filled(other, np.zeros(3), limits, SafetySettings()) is other
+        with pytest.raises(Refused) as refused:
+            filled(other, np.zeros(3), limits, SafetySettings())
+        assert refused.value.reason is reason
 
 
 # The guard inside

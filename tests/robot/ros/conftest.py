@@ -20,6 +20,8 @@ from dfplanner_robot.settings import JointReading
 from dfplanner_robot.trajectory import JointTrajectory
 
 HERE = Path(__file__).parent
+FINGER = "finger"
+"""A joint of somebody else's, who publishes on the same topic."""
 DISCOVERED_S = 30.0
 """Seconds within which processes start and find each other, however busy the machine is."""
 
@@ -83,7 +85,8 @@ class Graph:
             self._executor.spin_once(timeout_sec=0.05)
 
     def _read(self, message: Any) -> None:
-        self.joints.append((time.time(), self.convert.reading_of(message)))
+        if FINGER not in message.name:
+            self.joints.append((time.time(), self.convert.reading_of(message)))
 
     def _ticked(self, message: Any) -> None:
         self.clocks.append(self.convert.seconds(message.clock))

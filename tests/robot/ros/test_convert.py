@@ -99,3 +99,22 @@ def test_statuses_tell_values_as_strings() -> None:
     made = convert.status("x", convert.WARN, "words", {"share": 0.123456789, "mode": "ready", "count": 3}, "arm")
     assert {v.key: v.value for v in made.values} == {"share": "0.123457", "mode": "ready", "count": "3"}
     assert convert.diagnostics(2.5, [made]).header.stamp == Time(sec=2, nanosec=500_000_000)
+
+
+def test_a_sparing_log_tells_each_kind_once_a_second_and_how_many_came() -> None:
+    from dfplanner_robot.nodes.guarded import Sparing
+
+    said: list[str] = []
+    now = [0.0]
+    log = Sparing(said.append, lambda: now[0])
+    for i in range(30):
+        now[0] = i / 10
+        log.note("form", f"plan {i}")
+        if i == 4:
+            log.note("jump", "too far")
+    assert said == ["plan 0", "too far", "plan 10 (the last of 10)", "plan 20 (the last of 10)"]
+    now[0] = 4.0
+    log.tell()
+    assert said[4:] == ["plan 29 (the last of 9)"]
+    log.tell()
+    assert len(said) == 5

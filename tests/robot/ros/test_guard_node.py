@@ -19,6 +19,9 @@ from dfplanner_robot.nodes import names
 from dfplanner_robot.nodes.gate import STREAM_S
 from dfplanner_robot.trajectory import JointTrajectory, from_states
 
+FINGER = "finger"
+"""No joint of the arm; the client leaves its readings out, too."""
+
 ARM = reach_arm()
 AWAY = ARM.rest + np.array([0.4, 0.1, 0.2, 0.2, 0.3, -0.2, 0.5])
 
@@ -30,6 +33,8 @@ def guard(graph: Any) -> subprocess.Popen[str]:
     refused = graph.call("/arm_guard/start")
     assert not refused.success
     assert "see the joint states" in refused.message
+    told = graph.wait(lambda: graph.said.get("guard"), "diagnostics")
+    assert told[1] == "idle: waits for simulated time on /clock: none came"
     graph.start("sim_node", guard=False)
     graph.wait(lambda: len(graph.joints) > 50, "joint states")
     return process
@@ -78,6 +83,62 @@ def test_nan_in_motion_brakes_and_waits_for_resume(graph: Any) -> None:
     assert graph.said["guard"][2]["reason"] == "not_finite"
     assert graph.call("/arm_guard/resume").success
     graph.until("ready", since=begun)
+
+
+@pytest.mark.parametrize("size", [1e160, 9.0])
+def test_positions_beyond_all_bounds_are_refused_and_the_guard_lives(graph: Any, guard: Any, size: float) -> None:
+    graph.send(smooth(graph, AWAY, 2.0), names.GUARDED)
+    graph.moves(0.2)
+    bad = JointTrajectory(ARM.limits.names, 0.0, np.array([2.0]), np.full((1, 7), size))
+    begun = graph.send(bad, names.GUARDED)
+    graph.until("stopped", since=begun)
+    graph.still()
+    assert graph.told("guard", "mode", "stopped")["reason"] == ("position" if size == 9.0 else "not_finite")
+    graph.send(bad, names.COMMAND)  # nor does the plain controller end
+    graph.send(replace(bad, positions=graph.last.positions[None]), names.COMMAND)
+    assert graph.call("/arm_guard/resume").success
+    graph.until("ready", since=begun)
+    assert guard.poll() is None
+
+
+def test_a_plan_of_thousands_of_points_is_refused_while_the_arm_moves(graph: Any) -> None:
+    graph.send(smooth(graph, ARM.rest, 2.0), names.GUARDED)
+    graph.wait(lambda: np.abs(graph.last.positions - ARM.rest).max() < 0.02, "the way back")
+    graph.still()
+    graph.send(smooth(graph, AWAY, 2.0), names.GUARDED)
+    graph.moves(0.2)
+    long = from_states(ARM.limits.names, 0.0, np.tile(AWAY, (3000, 1)), np.zeros((3000, 7)), 0.008)
+    begun = graph.send(long, names.GUARDED)
+    graph.until("stopped", since=begun)
+    assert graph.told("guard", "mode", "stopped")["reason"] == "form"
+    assert "fault" not in {s for t, s in graph.states if t >= begun}
+    assert graph.call("/arm_guard/resume").success
+    graph.until("ready", since=begun)
+
+
+def test_another_who_publishes_joint_states_does_no_harm(graph: Any) -> None:
+    from sensor_msgs.msg import JointState
+
+    other = graph.node.create_publisher(JointState, names.JOINT_STATES, graph.convert.SENSED)
+    begun = graph.send(smooth(graph, ARM.rest, 1.5), names.GUARDED)
+    for _ in range(100):
+        message = JointState(name=[FINGER], position=[0.04])
+        message.header.stamp = graph.convert.time_message(graph.clocks[-1])
+        other.publish(message)
+        time.sleep(0.02)
+    graph.node.destroy_publisher(other)
+    graph.wait(lambda: np.abs(graph.last.positions - ARM.rest).max() < 0.02, "the end of the trajectory")
+    assert {s for t, s in graph.states if t >= begun} <= {"ready", "active"}
+    graph.said.pop("guard")
+    assert int(graph.wait(lambda: graph.said.get("guard"), "diagnostics")[2]["readings of other joints"]) > 50
+
+
+def test_two_of_a_name_are_warned(graph: Any) -> None:
+    pair = [graph.start("sim_node", apart=True) for _ in range(2)]
+    graph.wait(lambda: any("more of the name /arm_sim" in graph.log(p) for p in pair), "the warning")
+    for process in pair:
+        process.kill()
+    assert "more of the name" not in graph.log(graph.processes[0][0])
 
 
 def test_who_streams_is_watched(graph: Any) -> None:
