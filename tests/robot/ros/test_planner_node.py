@@ -344,11 +344,13 @@ def test_stop_brakes_and_resume_goes_on(graph: Any, planner: Any) -> None:
 
 
 def test_reset_forgets_the_goal(graph: Any, planner: Any) -> None:
+    go(graph, RIGHT)
+    reaches(graph, RIGHT)
     go(graph, LEFT)
     graph.moves(0.2)
     assert graph.call("/planner/reset").success
     graph.still()
-    assert fact(graph, "goal") == "none" and distance(graph, LEFT) > 0.1
+    assert fact(graph, "goal") == "none" and distance(graph, LEFT) > 0.05
     until(graph, "waiting")
 
 
