@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # also for the processes that tests start
 
@@ -23,6 +24,18 @@ def numbers_near_zero() -> Iterator[None]:
     """The command line lets its process flush them to zero; hypothesis cannot do without them."""
     yield
     torch.set_flush_denormal(False)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: Any, log: Any) -> Any:
+    """One graph of ROS nodes at a time: two workers' graphs on two cores would brake each other."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class OneGraph(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "ros" if nodeid.startswith("tests/robot/ros/") else nodeid
+
+    return OneGraph(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

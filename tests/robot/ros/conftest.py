@@ -26,12 +26,6 @@ DISCOVERED_S = 30.0
 """Seconds within which processes start and find each other, however busy the machine is."""
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """One graph at a time: two workers' graphs on two cores would brake each other."""
-    if HERE in item.path.parents:
-        item.add_marker(pytest.mark.xdist_group("ros"))
-
-
 def speed(reading: JointReading) -> float:
     """Of the fastest joint, in rad/s."""
     return float(np.abs(np.asarray(reading.velocities)).max())
