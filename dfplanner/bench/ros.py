@@ -96,7 +96,7 @@ def run_ros(
                 _up(node, "the simulation", lambda: node.state == "ready")
                 seen = node.faults(faults, np.random.default_rng(seed), lambda: progress(1))
                 node.spin(1.5)
-                found["faults"] = {"seen": seen, **_harm(node)}
+                found["faults"] = {"seen": seen, "restarts": node.restarts, **_harm(node)}
     return found
 
 
@@ -170,11 +170,14 @@ def fault_table(seen: Sequence[Seen]) -> str:
         some = [s for s in seen if s.kind == kind]
         braked = [s for s in some if np.isfinite(s.to_brake_s)]
         states = ", ".join(sorted({s.state for s in some}))
+        if 0 < len(braked) < len(some):
+            states = f"{len(some) - len(braked)} followed, {len(braked)} braked for"
         if not braked:
             rows.append(f"| {kind} | {len(some)} | followed it | – | – |")
             continue
-        brake, rest = (1e3 * np.nanmax([getattr(s, a) for s in braked]) for a in ("to_brake_s", "to_rest_s"))
-        rows.append(f"| {kind} | {len(some)} | {states} | ≤ {brake:.0f} ms | ≤ {rest:.0f} ms |")
+        rested = [s.to_rest_s for s in braked if np.isfinite(s.to_rest_s)]
+        brake, rest = max(s.to_brake_s for s in braked), f"≤ {1e3 * max(rested):.0f} ms" if rested else "–"
+        rows.append(f"| {kind} | {len(some)} | {states} | ≤ {1e3 * brake:.0f} ms | {rest} |")
     return "\n".join(rows)
 
 

@@ -88,6 +88,9 @@ class Exercise(Node):
         self._beats = self.create_publisher(Header, names.HEARTBEAT, BEATS)
         self._goals = self.create_publisher(PoseStamped, names.GOAL_POSE, COMMANDS)
         self._resume = self.create_client(Trigger, f"/{names.GUARD}/resume")
+        self._restart = self.create_client(Trigger, f"/{names.SIM}/reset")
+        self.restarts = 0
+        """How often the simulated arm was put back to rest, for it did not follow plans where it was."""
 
     @property
     def now(self) -> float:
@@ -149,16 +152,29 @@ class Exercise(Node):
         for i in range(n):
             injector.end()
             planner.forget()
-            self._ready()
-            for _ in range(TRIES):
-                self._stream(planner, injector, MOVES_S, lambda: False)
-                if self.speed > MOVING:
-                    break
-            else:
-                raise DFPlannerError(f"the arm does not follow plans; the guard is {self.state or 'silent'}")
+            if not self._moves(planner, injector):
+                self._anew()
+                planner.forget()
+                if not self._moves(planner, injector):
+                    raise DFPlannerError(f"the arm does not follow plans; the guard is {self.state or 'silent'}")
             seen.append(self._fault(FAULTS[i % len(FAULTS)], planner, injector))
             progress()
         return seen
+
+    def _moves(self, planner: FakePlanner, injector: FaultInjector) -> bool:
+        """Streams plans until the arm moves, and whether it does."""
+        self._ready()
+        for _ in range(TRIES):
+            self._stream(planner, injector, MOVES_S, lambda: False)
+            if self.speed > MOVING:
+                return True
+        return False
+
+    def _anew(self) -> None:
+        """The simulated arm in its rest posture: a fault may leave it where every plan would touch something."""
+        self.restarts += 1
+        self._restart.call_async(Trigger.Request())
+        self.spin(2.0)
 
     def _ready(self) -> None:
         """At rest, and plans are taken."""
