@@ -58,20 +58,8 @@ def torch_planner(planner: Any, generator: Any = None) -> LocalPlanner:
     return LocalPlanner(planner, lambda goal: ReachGoal(np.asarray(goal), pos=planner.spec.pos), generator)
 
 
-class RemotePlanner:
-    """A planner behind ``dfplanner serve``, through a ``PlannerClient``."""
-
-    def __init__(self, client: Infers) -> None:
-        self.client = client
-
-    def plan(self, observation: Floats, goal: Floats, committed: int, elapsed: int | None) -> Answer:
-        """See ``ChunkPlanner``; raises the client's errors."""
-        reply = self.client.infer(
-            observation, goal, committed=committed if elapsed is not None else 0, elapsed=elapsed, reset=elapsed is None
-        )
-        return Answer(reply.actions, reply.states, reply.levels)
-
-
 def remote(client: Infers, request: Request) -> Answer:
     """The answer of a server whose actions are shares of the joints' velocities; raises the client's errors."""
-    return RemotePlanner(client).plan(request.observation, request.goal, request.committed, request.elapsed)
+    r, new = request, request.elapsed is None
+    reply = client.infer(r.observation, r.goal, committed=0 if new else r.committed, elapsed=r.elapsed, reset=new)
+    return Answer(reply.actions, reply.states, reply.levels)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import platform
+import sys
 
 import pytest
 
@@ -17,6 +19,7 @@ OPTIONAL = (
     "onnxruntime",
     "openpi_client",
     "prometheus_client",
+    *(["rclpy"] if (sys.platform, platform.machine()) == ("linux", "x86_64") else []),  # elsewhere it has no wheels
     "stable_baselines3",
     "websockets",
 )

@@ -19,11 +19,16 @@ from numpy.typing import NDArray
 from dfplanner.bench.stats import percentiles
 from dfplanner.types import DFPlannerError
 from dfplanner_envs.arm.task import reach_task
+from dfplanner_envs.mazes import CELL_OFFSET, maze_of
 
 if TYPE_CHECKING:
+    from dfplanner_envs.arm.limits import JointLimits
+    from dfplanner_robot.nodes.bodies import Body
     from dfplanner_robot.nodes.exercise import Exercise, Seen
 
 STARTS_S, GOAL_S, WITHIN_M = 60.0, 12.0, 0.02
+BALL_GOAL_S, BALL_WITHIN_M = 20.0, 0.1
+"""The same for the ball of a maze."""
 Numbers = dict[str, Any]
 
 
@@ -54,7 +59,7 @@ def graph(*commands: Sequence[str]) -> Iterator[None]:
 
 
 @contextmanager
-def client() -> Iterator[Exercise]:
+def client(limits: Callable[[], JointLimits]) -> Iterator[Exercise]:
     """The client, on a domain of its own; raises DFPlannerError where ROS is absent."""
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     os.environ.setdefault("ROS_DOMAIN_ID", str(os.getpid() % 100 + 1))
@@ -67,7 +72,7 @@ def client() -> Iterator[Exercise]:
         raise DFPlannerError(f'{e.name} is missing; pip install "dfplanner[ros]", or source a ROS 2') from e
     rclpy.init()
     try:
-        node = Exercise(reach_task().arm.limits)
+        node = Exercise(limits())
         yield node
         node.destroy_node()
     finally:
@@ -78,18 +83,25 @@ def run_ros(
     goals: int = 12,
     faults: int = 100,
     seed: int = 0,
-    checkpoint: str = "arm-reach",
+    checkpoint: str = "",
+    model: str = "",
     *,
     progress: Callable[[int], Any] = lambda n: None,
 ) -> Numbers:
-    """Runs both halves on a simulated arm at real time; raises DFPlannerError where the graph does not come up."""
+    """Runs both halves on a simulated arm, or the first with the ball of a maze, ``model``, at real time.
+
+    Raises DFPlannerError where the graph does not come up.
+    """
+    if model and faults:
+        raise DFPlannerError("the faults are an arm's planner's; with a maze give --faults 0")
     found: Numbers = {"goals": None, "faults": None}
-    sim = ("dfplanner_robot.nodes.sim_node",)
-    with client() as node:
+    chosen = ("--model", model) if model else ()
+    sim = ("dfplanner", "ros", "sim", *chosen)
+    planner = ("dfplanner", "ros", "planner", "--autostart", *chosen)
+    with client(lambda: _body(model).limits) as node:
         if goals:
-            parameters = ("--ros-args", "-p", "autostart:=true", "-p", f"checkpoint:={checkpoint}")
-            with graph(sim, ("dfplanner_robot.nodes.planner_node", *parameters)):
-                found["goals"] = _goals(node, goals, seed, progress)
+            with graph(sim, (*planner, "--checkpoint", checkpoint) if checkpoint else planner):
+                found["goals"] = _goals(node, goals, seed, model, progress)
         if faults:
             node.states.clear()
             with graph(sim):
@@ -105,18 +117,35 @@ def _up(node: Exercise, what: str, there: Callable[[], bool]) -> None:
         raise DFPlannerError(f"{what} did not come up within {STARTS_S:.0f} s; see dfplanner ros check")
 
 
-def _goals(node: Exercise, n: int, seed: int, progress: Callable[[int], Any]) -> Numbers:
+def _body(model: str) -> Body:
+    from dfplanner_robot.nodes.bodies import body_of  # what it imports, a benchmark of something else need not have
+
+    return body_of(model)
+
+
+def _places(n: int, rng: np.random.Generator, model: str) -> NDArray[np.float64]:
+    """Goals (n, 3) in metres: of the arm's hand, or anywhere in a maze's free cells that its ball can be."""
+    if not model:
+        return reach_task().draw(n, rng)[1]
+    maze, body = maze_of(model)[0], _body(model)
+    cells = np.array(maze.free_cells)[rng.integers(len(maze.free_cells), size=n)]
+    drawn = cells - CELL_OFFSET + rng.uniform(-0.5, 0.5, (n, 2))
+    return np.array([[*body.place(place).place, 0.0] for place in drawn])
+
+
+def _goals(node: Exercise, n: int, seed: int, model: str, progress: Callable[[int], Any]) -> Numbers:
     """n goals one after the other, and how punctual everything was meanwhile."""
 
     def waits() -> bool:
         return node.state == "ready" and "waiting" in node.told.get("planner", {}).get("message", "")
 
     _up(node, "the planner", waits)
-    _, goals, _ = reach_task().draw(n, np.random.default_rng([seed, 12]))
+    goals = _places(n, np.random.default_rng([seed, 12]), model)
+    within, wait = (BALL_WITHIN_M, BALL_GOAL_S) if model else (WITHIN_M, GOAL_S)
     node.readings.clear()
     took = []
     for goal in goals:
-        took.append(node.reach(goal, WITHIN_M, GOAL_S))
+        took.append(node.reach(goal, within, wait))
         node.spin(0.6)
         progress(1)
     node.spin(1.2)

@@ -10,7 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from dfplanner.checkpoint import atomic_write
-from dfplanner.cli.common import File, Name, parse, writable
+from dfplanner.cli.common import Env, File, Name, parse, writable
 from dfplanner.types import DFPlannerError
 
 
@@ -22,8 +22,10 @@ class BenchRos:
     """Goals, one after the other, at most 12 s each; 0: none."""
     faults: int = 100
     """Faults of a planner, kinds taking turns, about a second each; 0: none."""
-    checkpoint: Name = "arm-reach"
-    """The planner's."""
+    model: Env = ""
+    """A maze such as maze2d-umaze, whose ball is sent to goals; by default the bundled arm."""
+    checkpoint: Name = ""
+    """The planner's; by default that of the arm, or of the maze."""
     seed: int = 0
     """Of goals and faults."""
     json: File = ""
@@ -39,13 +41,13 @@ def run(args: Sequence[str]) -> None:
 
     path = writable(a.json)
     with tqdm(total=a.goals + a.faults, desc="bench ros") as bar:
-        found = run_ros(a.goals, a.faults, a.seed, a.checkpoint, progress=bar.update)
+        found = run_ros(a.goals, a.faults, a.seed, a.checkpoint, a.model, progress=bar.update)
     if found["goals"]:
         print(goals_table(found["goals"]) + "\n")
     if faults := found["faults"]:
         print(fault_table(faults["seen"]))
         print(f"\n{len(faults['seen'])} faults: {faults['violations']} steps with a measured limit exceeded, ", end="")
-        print(f"{faults['touched']} contacts")
+        print(f"{faults['touched']} contacts; put back to rest {faults['restarts']} times, where it could not move on")
         faults["seen"] = [asdict(s) for s in faults["seen"]]
     if path:
 

@@ -11,15 +11,12 @@ from typing import Any, Literal
 
 from dfplanner.cli.common import Name, parse
 from dfplanner.types import DFPlannerError
+from dfplanner_robot.nodes.names import is_maze
 
 INSTALL = (
     'pip install "dfplanner[ros]", or source a ROS 2 installation that has it, such as /opt/ros/jazzy/setup.bash, '
     "and use its Python"
 )
-
-
-MAZES = ("maze2d-", "multi2d-")
-"""How the names of models begin that are no arm, but the ball of a maze."""
 
 
 @dataclass(frozen=True)
@@ -133,9 +130,10 @@ def split(args: Sequence[str]) -> tuple[list[str], list[str]]:
 def parameters(options: Any) -> list[str]:
     """ROS arguments that set a node's parameters to those options that were given, and those that a ball needs."""
     given = {f.name: getattr(options, f.name) for f in fields(options)}
-    return [
+    words = [
         word
         for name, value in given.items()
         if value is not None and value is not False
         for word in ("-p", f"{name}:={json.dumps(value)}")
-    ] + [word for word in BALL if isinstance(options, (Sim, Guard)) and (options.model or "").lower().startswith(MAZES)]
+    ]
+    return [*words, *BALL] if isinstance(options, (Sim, Guard)) and is_maze(options.model or "") else words

@@ -16,6 +16,7 @@ from dfplanner_robot.core import Answer, ArmCore, CoreSettings, Request
 from dfplanner_robot.nodes.ball import BRAKES, Ball, BallCore, BallPlanner
 from dfplanner_robot.nodes.goals import Goal, at_rest, hand_of, joints_of, reachable
 from dfplanner_robot.nodes.machines import load
+from dfplanner_robot.nodes.names import is_maze
 from dfplanner_robot.planners import Infers, remote
 from dfplanner_robot.settings import JointReading
 from dfplanner_robot.trajectory import Floats
@@ -56,7 +57,7 @@ def body_of(model: str) -> Body:
     """The bundled arm for '', the ball for a maze such as maze2d-umaze; raises DFPlannerError on anything else."""
     if not model:
         return arm()
-    machine = load(model) if model.lower().startswith(("maze2d-", "multi2d-")) else None
+    machine = load(model) if is_maze(model) else None
     if machine is None or machine.maze is None:
         known = ", ".join(f"maze2d-{name}" for name in MAZES)
         raise DFPlannerError(f"the planner has no body {model!r}; give nothing for the bundled arm, or one of {known}")

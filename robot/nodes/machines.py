@@ -17,6 +17,7 @@ from dfplanner_envs.arm.limits import Floats, JointLimits
 from dfplanner_envs.arm.model import MEASURES, REACH_XML, Arm
 from dfplanner_envs.mazes import CELL_OFFSET, DT_S, MAX_SPEED, MAZES, Maze, load_model, maze_of
 from dfplanner_robot.checks import Surroundings
+from dfplanner_robot.nodes.names import is_maze
 
 Drive = Callable[[Any, Floats, Floats, Floats], None]
 """Sets the controls of a ``mujoco.MjData`` for positions, velocities and accelerations (J,)."""
@@ -96,7 +97,7 @@ def load(model: str = "", velocity: float = 1.5, acceleration: float = 6.0, jerk
     ``acceleration_limit`` and ``jerk_limit``. Raises DFPlannerError on a file that cannot be read, or has no joints
     with position servos.
     """
-    if model.lower().startswith(("maze2d-", "multi2d-")):
+    if is_maze(model):
         return _ball(maze_of(model)[0])
     path = Path(model).expanduser() if model else REACH_XML
     if not path.is_file():

@@ -29,3 +29,8 @@ GUARD_SERVICES = tuple(f"/{GUARD}/{name}" for name in ("start", "stop", "resume"
 PLANNER_SERVICES = tuple(f"/{PLANNER}/{name}" for name in ("stop", "resume", "reset", "reload"))
 """std_srvs/Trigger."""
 BASE_FRAME = "base"
+
+
+def is_maze(model: str) -> bool:
+    """Whether a node's parameter ``model`` names a maze, whose ball is driven, and not an arm's file."""
+    return model.lower().startswith(("maze2d-", "multi2d-"))

@@ -36,7 +36,6 @@ def run(make: Callable[[], Any], args: Sequence[str] | None = None, urgent: bool
     ending = _Ending()
     if urgent:
         prioritised(MESSAGES)
-    # rclpy's own handlers would take the graph away under the threads that still publish.
     node = None
     try:
         try:
@@ -67,7 +66,7 @@ def run(make: Callable[[], Any], args: Sequence[str] | None = None, urgent: bool
 
 def begun(args: Sequence[str] | None = None) -> None:
     """Begins with ROS; raises DFPlannerError where its arguments, or the environment, are not understood."""
-    try:
+    try:  # rclpy's own handlers would take the graph away under the threads that still publish
         rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
     except RuntimeError as e:  # all of rclpy's are
         why = str(e).split(", at /")[0].removeprefix("failed to initialize rcl: ")

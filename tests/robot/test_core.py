@@ -19,7 +19,7 @@ from dfplanner_envs.arm.limits import JointLimits
 from dfplanner_robot.checks import conform
 from dfplanner_robot.core import Answer, ArmCore, CoreSettings, Request
 from dfplanner_robot.fakes import FakeArm, FakeChunks, FakeClock
-from dfplanner_robot.planners import Infers, LocalPlanner, RemotePlanner
+from dfplanner_robot.planners import Infers, LocalPlanner, remote
 from dfplanner_robot.safety import Guard, JointReading, Mode, SafetySettings
 from dfplanner_robot.trajectory import JointTrajectory
 
@@ -311,14 +311,14 @@ def test_an_arm_at_its_goal_is_given_a_plan_that_a_guard_takes(off: float):
     conform(trajectory, LIMITS.names, SafetySettings())
 
 
-def test_a_remote_planner_says_what_it_continues():
+def test_a_server_is_told_what_is_continued():
     sent = []
 
     def infer(observation, goal, **how):
         sent.append(how)
         return SimpleNamespace(actions=np.zeros((4, J)), states=None, levels=None)
 
-    planner = RemotePlanner(cast(Infers, SimpleNamespace(infer=infer)))
-    planner.plan(np.zeros(6), GOAL, 0, None)
-    planner.plan(np.zeros(6), GOAL, 2, 3)
+    for committed, elapsed in ((0, None), (2, 3)):
+        request = Request(1.0, np.zeros(6), GOAL, committed, elapsed, *np.zeros((3, J)))
+        remote(cast(Infers, SimpleNamespace(infer=infer)), request)
     assert sent == [{"committed": 0, "elapsed": None, "reset": True}, {"committed": 2, "elapsed": 3, "reset": False}]

@@ -17,7 +17,7 @@ import pytest
 
 from dfplanner_robot.nodes import names
 from dfplanner_robot.settings import JointReading
-from dfplanner_robot.trajectory import JointTrajectory
+from dfplanner_robot.trajectory import JointTrajectory, from_states
 
 HERE = Path(__file__).parent
 FINGER = "finger"
@@ -170,6 +170,20 @@ class Graph:
     def moves(self, faster: float = 0.05, seconds: float = DISCOVERED_S) -> None:
         """Waits until a joint is faster than so much."""
         self.wait(lambda: speed(self.last) > faster, "motion", seconds)
+
+    def smooth(self, goal: np.ndarray, seconds: float) -> JointTrajectory:
+        """From rest where the arm is to rest at ``goal``, from now on."""
+        s = np.linspace(0, 1, 31)[:, None]
+        begin = self.last.positions
+        way, slope = 10 * s**3 - 15 * s**4 + 6 * s**5, (30 * s**2 - 60 * s**3 + 30 * s**4) / seconds
+        q, v = begin + way * (goal - begin), slope * (goal - begin)
+        return from_states(self.last.names, 0.0, q, v, seconds / (len(s) - 1))
+
+    def unharmed(self) -> None:
+        """No measured limit was broken, and nothing touched."""
+        self.said.pop("simulation", None)
+        facts = self.wait(lambda: self.said.get("simulation"), "diagnostics")[2]
+        assert (facts["violations"], facts["touched"]) == ("0", "0")
 
     def send(self, trajectory: JointTrajectory, topic: str = names.COMMAND) -> float:
         """Publishes a trajectory, once someone listens; returns when."""

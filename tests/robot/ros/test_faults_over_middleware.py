@@ -21,7 +21,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2: rclpy is not installed")
 from dfplanner_envs.arm.model import reach_arm
 from dfplanner_robot.nodes import names
 from dfplanner_robot.nodes.gate import STREAM_S
-from dfplanner_robot.trajectory import JointTrajectory, from_states
+from dfplanner_robot.trajectory import JointTrajectory
 
 pytestmark = pytest.mark.slow
 
@@ -113,12 +113,6 @@ class World:
         self.graph.still()
         assert self.away(place) < 0.03
 
-    def unharmed(self) -> None:
-        """No measured limit was broken since the arm was started, and nothing touched."""
-        self.graph.said.pop("simulation", None)
-        facts = self.graph.wait(lambda: self.graph.said.get("simulation"), "diagnostics")[2]
-        assert (facts["violations"], facts["touched"]) == ("0", "0")
-
     def fresh(self) -> None:
         """All clocks agree, plans take no time, no goal is set, and the arm rests where it began."""
         self.ahead = 0.0
@@ -142,16 +136,7 @@ def arm(graph: Any, tmp_path_factory: pytest.TempPathFactory) -> World:
 def world(arm: World) -> Iterator[World]:
     arm.fresh()
     yield arm
-    arm.unharmed()
-
-
-def smooth(graph: Any, goal: np.ndarray, seconds: float) -> JointTrajectory:
-    """From rest where the arm is to rest at ``goal``, from now on."""
-    s = np.linspace(0, 1, 31)[:, None]
-    begin = graph.last.positions
-    way, slope = 10 * s**3 - 15 * s**4 + 6 * s**5, (30 * s**2 - 60 * s**3 + 30 * s**4) / seconds
-    q, v = begin + way * (goal - begin), slope * (goal - begin)
-    return from_states(ARM.limits.names, 0.0, q, v, seconds / (len(s) - 1))
+    arm.graph.unharmed()
 
 
 def reordered(plan: JointTrajectory, order: list[int]) -> JointTrajectory:
@@ -173,7 +158,7 @@ def test_wrong_joints_in_motion_are_braked_for_and_joints_in_another_order_are_o
     if world.end("planner_node"):
         time.sleep(STREAM_S + 0.1)  # until then plans count as a stream's
     for spoil, reason, then in WRONG.values():
-        plan = smooth(graph, AWAY, 2.0)
+        plan = graph.smooth(AWAY, 2.0)
         graph.send(plan)
         graph.moves(0.2)
         begun = graph.send(spoil(replace(plan, stamp=graph.last.stamp)))
@@ -183,7 +168,7 @@ def test_wrong_joints_in_motion_are_braked_for_and_joints_in_another_order_are_o
         if then == "stopped":
             assert graph.call("/arm_guard/resume").success
             graph.until("ready", since=begun)
-        begun = graph.send(reordered(smooth(graph, ARM.rest, 1.0), ORDER))
+        begun = graph.send(reordered(graph.smooth(ARM.rest, 1.0), ORDER))
         graph.wait(lambda: np.abs(graph.last.positions - ARM.rest).max() < 0.01, "the rest posture")
         graph.still()
         assert "braking" not in [s for t, s in graph.states if t >= begun]

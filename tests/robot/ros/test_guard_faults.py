@@ -18,7 +18,6 @@ pytest.importorskip("rclpy", reason="needs ROS 2: rclpy is not installed")
 
 from dfplanner_envs.arm.model import reach_arm
 from dfplanner_robot.nodes import names
-from dfplanner_robot.trajectory import JointTrajectory, from_states
 
 pytestmark = pytest.mark.slow
 
@@ -59,7 +58,7 @@ class Guarded:
         for _ in range(5):  # where the machine is busy the guard may miss ticks, and brake
             graph.still()
             goal = AWAY if np.abs(graph.last.positions - ARM.rest).max() < 0.4 else ARM.rest
-            graph.send(smooth(graph, goal, 2.5), names.GUARDED)
+            graph.send(graph.smooth(goal, 2.5), names.GUARDED)
             try:
                 graph.moves(0.5, 3.0)
                 return
@@ -71,28 +70,13 @@ class Guarded:
         """It takes plans, and follows one to its end."""
         graph = self.graph
         for _ in range(5):
-            graph.send(smooth(graph, ARM.rest, 2.5), names.GUARDED)
+            graph.send(graph.smooth(ARM.rest, 2.5), names.GUARDED)
             try:
                 graph.wait(lambda: np.abs(graph.last.positions - ARM.rest).max() < 0.02, "the end", 4.0)
                 return
             except pytest.fail.Exception:
                 continue
         pytest.fail("no plan was followed to its end in five")
-
-    def unharmed(self) -> None:
-        """No measured limit was broken, and nothing touched."""
-        self.graph.said.pop("simulation", None)
-        facts = self.graph.wait(lambda: self.graph.said.get("simulation"), "diagnostics")[2]
-        assert (facts["violations"], facts["touched"]) == ("0", "0")
-
-
-def smooth(graph: Any, goal: np.ndarray, seconds: float) -> JointTrajectory:
-    """From rest where the arm is to rest at ``goal``, from now on."""
-    s = np.linspace(0, 1, 31)[:, None]
-    begin = graph.last.positions
-    way, slope = 10 * s**3 - 15 * s**4 + 6 * s**5, (30 * s**2 - 60 * s**3 + 30 * s**4) / seconds
-    q, v = begin + way * (goal - begin), slope * (goal - begin)
-    return from_states(ARM.limits.names, 0.0, q, v, seconds / (len(s) - 1))
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +88,7 @@ def pair(graph: Any) -> Guarded:
 def guarded(pair: Guarded) -> Iterator[Guarded]:
     yield pair
     pair.follows()
-    pair.unharmed()
+    pair.graph.unharmed()
 
 
 @pytest.mark.parametrize("jump", [3.0, -3.0])
@@ -115,7 +99,7 @@ def test_its_clock_jumps_and_is_set_right_again(graph: Any, guarded: Guarded, ju
     graph.until("fault", since=begun)
     graph.still()
     time.sleep(3.2)  # what was stamped with a time to come is due
-    guarded.unharmed()
+    guarded.graph.unharmed()
     guarded.ahead = 0.0
     time.sleep(0.3)
     assert graph.call("/arm_guard/reset").success
@@ -132,7 +116,7 @@ def test_frozen_it_goes_on_from_where_the_arm_came_to_rest(graph: Any, guarded: 
         guarded.process.send_signal(signal.SIGCONT)
         assert graph.told("guard", "mode", "ready")["reason"] == "tick_gap"
         graph.still()
-        guarded.unharmed()
+        guarded.graph.unharmed()
 
 
 def test_killed_another_takes_the_arm_over_where_it_came_to_rest(graph: Any, guarded: Guarded) -> None:

@@ -49,30 +49,20 @@ def started(graph: Any, guard: Any) -> Iterator[None]:
         graph.wait(lambda: graph.call("/arm_guard/start").success, "the start")
         graph.until("ready", since=begun)
     yield
-    graph.said.pop("simulation", None)
-    facts = graph.wait(lambda: graph.said.get("simulation"), "diagnostics")[2]
-    assert (facts["violations"], facts["touched"]) == ("0", "0")
-
-
-def smooth(graph: Any, goal: np.ndarray, seconds: float) -> JointTrajectory:
-    s = np.linspace(0, 1, 31)[:, None]
-    begin = graph.last.positions
-    way, slope = 10 * s**3 - 15 * s**4 + 6 * s**5, (30 * s**2 - 60 * s**3 + 30 * s**4) / seconds
-    q, v = begin + way * (goal - begin), slope * (goal - begin)
-    return from_states(ARM.limits.names, 0.0, q, v, seconds / (len(s) - 1))
+    graph.unharmed()
 
 
 def test_a_plan_goes_through_it_to_the_controller(graph: Any) -> None:
-    graph.send(smooth(graph, AWAY, 1.5), names.GUARDED)
+    graph.send(graph.smooth(AWAY, 1.5), names.GUARDED)
     graph.wait(lambda: np.abs(graph.last.positions - AWAY).max() < 0.02, "the end of the trajectory")
     graph.still()
     assert graph.told("guard", "mode", "ready")["pass"] == "1"
-    graph.send(smooth(graph, ARM.rest, 1.5), names.GUARDED)
+    graph.send(graph.smooth(ARM.rest, 1.5), names.GUARDED)
     graph.wait(lambda: np.abs(graph.last.positions - ARM.rest).max() < 0.02, "the way back")
 
 
 def test_nan_in_motion_brakes_and_waits_for_resume(graph: Any) -> None:
-    plan = smooth(graph, AWAY, 2.0)
+    plan = graph.smooth(AWAY, 2.0)
     graph.send(plan, names.GUARDED)
     graph.moves(0.2)
     bad = plan.positions.copy()
@@ -87,7 +77,7 @@ def test_nan_in_motion_brakes_and_waits_for_resume(graph: Any) -> None:
 
 @pytest.mark.parametrize("size", [1e160, 9.0])
 def test_positions_beyond_all_bounds_are_refused_and_the_guard_lives(graph: Any, guard: Any, size: float) -> None:
-    graph.send(smooth(graph, AWAY, 2.0), names.GUARDED)
+    graph.send(graph.smooth(AWAY, 2.0), names.GUARDED)
     graph.moves(0.2)
     bad = JointTrajectory(ARM.limits.names, 0.0, np.array([2.0]), np.full((1, 7), size))
     begun = graph.send(bad, names.GUARDED)
@@ -102,10 +92,10 @@ def test_positions_beyond_all_bounds_are_refused_and_the_guard_lives(graph: Any,
 
 
 def test_a_plan_of_thousands_of_points_is_refused_while_the_arm_moves(graph: Any) -> None:
-    graph.send(smooth(graph, ARM.rest, 2.0), names.GUARDED)
+    graph.send(graph.smooth(ARM.rest, 2.0), names.GUARDED)
     graph.wait(lambda: np.abs(graph.last.positions - ARM.rest).max() < 0.02, "the way back")
     graph.still()
-    graph.send(smooth(graph, AWAY, 2.0), names.GUARDED)
+    graph.send(graph.smooth(AWAY, 2.0), names.GUARDED)
     graph.moves(0.2)
     long = from_states(ARM.limits.names, 0.0, np.tile(AWAY, (3000, 1)), np.zeros((3000, 7)), 0.008)
     begun = graph.send(long, names.GUARDED)
@@ -120,7 +110,7 @@ def test_another_who_publishes_joint_states_does_no_harm(graph: Any) -> None:
     from sensor_msgs.msg import JointState
 
     other = graph.node.create_publisher(JointState, names.JOINT_STATES, graph.convert.SENSED)
-    begun = graph.send(smooth(graph, ARM.rest, 1.5), names.GUARDED)
+    begun = graph.send(graph.smooth(ARM.rest, 1.5), names.GUARDED)
     for _ in range(100):
         message = JointState(name=[FINGER], position=[0.04])
         message.header.stamp = graph.convert.time_message(graph.clocks[-1])
@@ -172,7 +162,7 @@ def test_diagnostics_tell_every_reason_and_how_punctual_ticks_are(graph: Any) ->
 
 
 def test_an_arm_that_jumps_is_a_fault_and_may_be_started_anew(graph: Any) -> None:
-    graph.send(smooth(graph, AWAY, 1.0), names.GUARDED)
+    graph.send(graph.smooth(AWAY, 1.0), names.GUARDED)
     graph.wait(lambda: np.abs(graph.last.positions - AWAY).max() < 0.02, "the end of the trajectory")
     begun = time.time()
     assert graph.call("/arm_sim/reset").success
@@ -189,7 +179,7 @@ def test_the_controller_stops_by_itself_when_the_guard_is_gone(graph: Any, guard
         if process is None:
             process = graph.start("guard_node", autostart=True)
             graph.until("ready", since=time.time())
-        graph.send(smooth(graph, goal, 2.5), names.GUARDED)
+        graph.send(graph.smooth(goal, 2.5), names.GUARDED)
         graph.moves(0.2)
         process.send_signal(number)
         begun = time.time()
