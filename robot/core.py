@@ -74,6 +74,11 @@ class CoreSettings:
     """rad/s below which a measured joint counts as at rest when planned for anew."""
     brake_share: float = 0.4
     """Of the acceleration and jerk limits, for the stop that ends a trajectory."""
+    speed_share: float = 0.9
+    push_share: float = 0.4
+    """Of the velocity and acceleration limits, what actions may ask for, less than the guard allows; they get that."""
+    end_rad: float = 0.03
+    """So far before a joint's end actions stop."""
 
     def __post_init__(self) -> None:
         if not (self.dt_s > 0 and self.replan_every >= 1 and self.expected_s >= 0 and 0 < self.brake_share <= 1):
@@ -272,6 +277,7 @@ class ArmCore:
         if continues and self._actions is not None and request.elapsed is not None:
             held = self._actions[request.elapsed : request.elapsed + request.committed]
             actions[: len(held)] = held
+        actions = self._able(request, actions)
         new = self._path(request, actions)
         joins = request.begins + request.committed * dt
         if continues and self.trajectory is not None:
@@ -288,6 +294,21 @@ class ArmCore:
         """Actions (H, J) as a trajectory from where the request's plan begins."""
         names, limit, dt = self.limits.names, self.limits.velocity, self.settings.dt_s
         return from_actions(names, request.begins, request.q, request.v, actions, limit, dt, request.a)
+
+    def _able(self, request: Request, actions: Floats) -> Floats:
+        """Actions (H, J) that the arm can follow, as its environment does; those that are held stay as they are.
+
+        A model may ask for more where it was seldom trained: after a goal that changed in motion.
+        """
+        s, limits, q, v = self.settings, self.limits, request.q, request.v
+        made = actions.copy()
+        for k in range(len(made)):
+            wanted = made[k] * limits.velocity
+            if k >= request.committed:
+                wanted = limits.reachable(q, v, wanted, s.dt_s, s.speed_share, s.push_share, s.end_rad)
+                made[k] = wanted / limits.velocity
+            q, v = q + (v + wanted) / 2 * s.dt_s, wanted
+        return made
 
     def step(self, now: float, planner: ChunkPlanner) -> JointTrajectory | None:
         """Ask, plan and adopt in one, if a plan is due: for who can wait for it."""

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 STARTS_S, GOAL_S, WITHIN_M = 60.0, 12.0, 0.02
 BALL_GOAL_S, BALL_WITHIN_M = 20.0, 0.1
 """The same for the ball of a maze."""
+SETTLES_S = 0.6
+"""After a goal was reached: so long before it is measured how far from it the body stays, and the next is sent."""
+PLANS = {"pass": "passed", "blended": "joined more slowly", "slowed": "slowed", "brake": "refused"}
+"""What the guard counts of plans, and what the table calls it."""
 Numbers = dict[str, Any]
 
 
@@ -143,10 +147,12 @@ def _goals(node: Exercise, n: int, seed: int, model: str, progress: Callable[[in
     goals = _places(n, np.random.default_rng([seed, 12]), model)
     within, wait = (BALL_WITHIN_M, BALL_GOAL_S) if model else (WITHIN_M, GOAL_S)
     node.readings.clear()
-    took = []
+    took, off = [], []
     for goal in goals:
         took.append(node.reach(goal, within, wait))
-        node.spin(0.6)
+        node.spin(SETTLES_S)
+        if took[-1] is not None and node.hand is not None:
+            off.append(float(np.linalg.norm(node.hand - goal)))
         progress(1)
     node.spin(1.2)
     came, stamps = np.array([t for t, _ in node.readings]), np.array([r.stamp for _, r in node.readings])
@@ -157,6 +163,9 @@ def _goals(node: Exercise, n: int, seed: int, model: str, progress: Callable[[in
         "n": n,
         "reached": len(reached),
         "seconds": percentiles(np.array(reached)),
+        "off_m": _worst(np.array(off)),
+        "unit": "m" if model else "rad",
+        "plans": {said: int(guard.get(counted, -1)) for counted, said in PLANS.items()},
         "readings_hz": float((len(stamps) - 1) / (stamps[-1] - stamps[0])),
         "reading_latency_ms": percentiles(1e3 * (came - stamps)),
         "reading_jitter_ms": percentiles(np.abs(1e3 * (np.diff(came) - np.diff(stamps)))),
@@ -217,16 +226,19 @@ def goals_table(g: Numbers) -> str:
         x = g[key]
         return " / ".join("–" if x[k] is None else f"{x[k]:.{digits}f}" for k in x)
 
+    unit = g["unit"]
     rows = [
         ("goals reached, one after the other", f"{g['reached']} of {g['n']}"),
         ("seconds to the goal, p50 / p99", pair("seconds")),
+        (f"metres from it {SETTLES_S} s later, p50 / p99 / max", pair("off_m", 3)),
+        ("plans " + " / ".join(g["plans"]), " / ".join(map(str, g["plans"].values()))),
         ("joint states a second", f"{g['readings_hz']:.1f}"),
         ("joint state, from its stamp to a client, ms, p50 / p99", pair("reading_latency_ms")),
         ("the same, jitter of the period, ms, p50 / p99", pair("reading_jitter_ms", 2)),
         ("a plan, from asking to answer, ms, p50 / p99", pair("inference_ms")),
         ("ticks of guard and physics late, ms, mean / p99", pair("tick_late_ms", 2)),
-        ("splice, rad, p50 / p99 / max", pair("splice_rad", 4)),
-        ("splice, rad/s, p50 / p99 / max", pair("splice_rad_s", 3)),
+        (f"splice, {unit}, p50 / p99 / max", pair("splice_rad", 4)),
+        (f"splice, {unit}/s, p50 / p99 / max", pair("splice_rad_s", 3)),
         ("steps with a measured limit exceeded; contacts", f"{g['violations']}; {g['touched']}"),
     ]
     return "\n".join(["| what | measured |", "| --- | --- |", *(f"| {a} | {b} |" for a, b in rows)])

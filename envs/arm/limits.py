@@ -65,3 +65,22 @@ class JointLimits:
             if value is not None:
                 found = found | ~(np.abs(np.asarray(value, np.float64)) <= bound * (1 + tolerance))
         return found
+
+    def reachable(
+        self, position: Floats, velocity: Floats, wanted: Floats, dt_s: float, speed: float, push: float, end_rad: float
+    ) -> Floats:
+        """The velocities (..., J) nearest to ``wanted`` that can be had ``dt_s`` later: speed, push, braking room.
+
+        From positions and velocities (..., J); ``speed`` and ``push``: shares of the velocity and acceleration limits
+        that may be used; ``end_rad``: so far before a joint's end it stops.
+        """
+        brake, top = push * self.acceleration, speed * self.velocity
+        high, low = self.upper - end_rad - position, position - self.lower - end_rad
+
+        def fastest(room: Floats, now: Floats) -> Floats:
+            # Braking at ``brake`` ends within the room; the last of it is closed exponentially, lest it oscillate.
+            soft = 2 * brake * dt_s
+            return np.sqrt(np.maximum(soft**2 + 2 * brake * (room - now * dt_s / 2), 0.0)) - soft
+
+        v = np.clip(wanted, np.maximum(-top, -fastest(low, -velocity)), np.minimum(top, fastest(high, velocity)))
+        return np.clip(v, velocity - brake * dt_s, velocity + brake * dt_s)

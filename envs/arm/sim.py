@@ -74,18 +74,9 @@ class ArmSim:
         self._qpos[ids], self._qvel[ids], self._warm[ids] = rows, rates, 0.0
 
     def allowed(self, wanted: Floats) -> Floats:
-        """The velocities (N, J) nearest to ``wanted`` that the limits allow next: speed, acceleration, braking room."""
+        """The velocities (N, J) nearest to ``wanted`` that the limits allow next."""
         limits = self.arm.limits
-        brake, top = PUSH_SHARE * limits.acceleration, SPEED_SHARE * limits.velocity
-        high, low = limits.upper - END_RAD - self.reference, self.reference - limits.lower - END_RAD
-
-        def fastest(room: Floats, now: Floats) -> Floats:
-            # Braking at ``brake`` ends within the room; the last of it is closed exponentially, lest it oscillate.
-            soft = 2 * brake * DT_S
-            return np.sqrt(np.maximum(soft**2 + 2 * brake * (room - now * DT_S / 2), 0.0)) - soft
-
-        v = np.clip(wanted, np.maximum(-top, -fastest(low, -self.speed)), np.minimum(top, fastest(high, self.speed)))
-        return np.clip(v, self.speed - brake * DT_S, self.speed + brake * DT_S)
+        return limits.reachable(self.reference, self.speed, wanted, DT_S, SPEED_SHARE, PUSH_SHARE, END_RAD)
 
     def step(self, wanted: Floats) -> Happened:
         """One control step towards joint velocities (N, J) in rad/s."""

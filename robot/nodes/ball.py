@@ -176,6 +176,9 @@ class BallCore(ArmCore):
         """Seconds until a plan is there and joined."""
         return super().expected_s + JOINS_S
 
+    def _able(self, request: Request, actions: Floats) -> Floats:
+        return actions  # steered as the ball can be
+
     def _path(self, request: Request, actions: Floats) -> JointTrajectory:
         made = super()._path(request, actions)
         assert made.accelerations is not None

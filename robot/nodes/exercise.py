@@ -41,8 +41,8 @@ BEAT_S, PLAN_S, MOVES_S = 0.02, 0.1, 0.4
 """Between heartbeats, between plans, and how long the arm moves before a fault."""
 GIVES_UP_S = 3.0
 """So long a fault is watched."""
-AT_REST, MOVING = 0.01, 0.05
-"""rad/s of the fastest joint: below, and above."""
+AT_REST, MOVING, SLOW = 0.01, 0.05, 0.1
+"""rad/s of the fastest joint: below, above, and below where a goal is reached."""
 TRIES = 10
 """Streams until it moves: at first not everyone has found everyone, and a plan may be refused for the surroundings."""
 
@@ -139,11 +139,14 @@ class Exercise(Node):
         return until()
 
     def reach(self, goal: Floats, within_m: float, wait_s: float) -> float | None:
-        """Sends a goal (3,); the seconds until the hand was there, or None."""
+        """Sends a goal (3,); the seconds until the hand was there and nearly at rest, or None."""
         self._goals.publish(pose_message(self.now, names.BASE_FRAME, goal))
         began = time.monotonic()
-        there = self.spin(wait_s, lambda: self.hand is not None and bool(np.linalg.norm(self.hand - goal) < within_m))
-        return time.monotonic() - began if there else None
+
+        def there() -> bool:
+            return self.hand is not None and self.speed < SLOW and bool(np.linalg.norm(self.hand - goal) < within_m)
+
+        return time.monotonic() - began if self.spin(wait_s, there) else None
 
     def faults(self, n: int, rng: np.random.Generator, progress: Callable[[], object] = lambda: None) -> list[Seen]:
         """n faults, kinds taking turns, each in a stream of plans; raises DFPlannerError if it gets not ready."""
