@@ -18,17 +18,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dfplanner.types import DFPlannerError
-from dfplanner_robot.brake import brake
+from dfplanner_robot.seams import ending, followed
 from dfplanner_robot.sensing import REACTION_S
 from dfplanner_robot.settings import JointReading
-from dfplanner_robot.trajectory import SAME_S, Floats, JointTrajectory, from_actions, splice
+from dfplanner_robot.trajectory import SAME_S, Floats, JointTrajectory, from_actions
 
 if TYPE_CHECKING:
     from dfplanner_envs.arm.limits import JointLimits
 
-
-AT_REST_S = 1e-3
-"""A motion that can be stopped sooner is rest."""
+SLEW = 0.5
+"""Of the push that actions may ask for, how much it may change in a step: else there is more between two points."""
+BACK_HZ, BACK_STEPS, BACK_SHARE = 8.0, 8, 0.4
+"""How fast a near posture is gone to, actions of such a plan, and how much of that push they take."""
 
 
 class Answer(NamedTuple):
@@ -75,7 +76,7 @@ class CoreSettings:
     brake_share: float = 0.4
     """Of the acceleration and jerk limits, for the stop that ends a trajectory."""
     speed_share: float = 0.9
-    push_share: float = 0.4
+    push_share: float = 0.36
     """Of the velocity and acceleration limits, what actions may ask for, less than the guard allows; they get that."""
     end_rad: float = 0.03
     """So far before a joint's end actions stop."""
@@ -182,6 +183,11 @@ class ArmCore:
         self._reading = (reading.stamp, q, v)
         return True
 
+    @property
+    def posture(self) -> Floats | None:
+        """Positions (J,) as last read, if they were."""
+        return None if self._reading is None else self._reading[1]
+
     def estimate(self, t: float) -> tuple[Floats, Floats] | None:
         """Positions and velocities (J,) at time ``t``, or None if the last reading is too old.
 
@@ -250,11 +256,12 @@ class ArmCore:
         moving = np.abs(seen[1]).max() > self.settings.still
         return Request(now, here, goal, 0, None, seen[0], seen[1] * moving, np.zeros_like(seen[0]))
 
-    def adopt(self, now: float, request: Request, answer: Answer) -> JointTrajectory | None:
+    def adopt(self, now: float, request: Request, answer: Answer, *, at_once: bool = False) -> JointTrajectory | None:
         """The trajectory to publish for an answer, or None if it is of no use any more.
 
         Its stamp is when the plan begins, its first points lie in the past, and from what is committed on it is the new
-        plan. Raises DFPlannerError where the answer is misshapen or not finite.
+        plan. ``at_once``: it was not waited for, which says nothing of the next. Raises DFPlannerError where the answer
+        is misshapen or not finite.
         """
         if request is not self._pending:
             self.counts["expired"] += 1
@@ -267,16 +274,14 @@ class ArmCore:
             raise DFPlannerError(
                 f"the plan's actions are {actions.shape}; expected finite ones (H, {len(self.limits)})"
             )
-        self._recent.append(now - request.begins)
+        if not at_once:
+            self._recent.append(now - request.begins)
         if request.elapsed is None and not request.v.any():  # from rest it may as well begin now
             request = replace(request, begins=now)
         if now >= request.begins + len(actions) * dt or len(actions) <= request.committed:
             self.counts["expired"] += 1
             return None
         continues = request.elapsed is not None and self._actions is not None
-        if continues and self._actions is not None and request.elapsed is not None:
-            held = self._actions[request.elapsed : request.elapsed + request.committed]
-            actions[: len(held)] = held
         actions = self._able(request, actions)
         new = self._path(request, actions)
         joins = request.begins + request.committed * dt
@@ -285,9 +290,9 @@ class ArmCore:
             at = joins if now <= joins + SAME_S else min(now + dt, new.end - dt)
             if at > request.begins:
                 blend = 0.0 if at == joins else dt / 2
-                new = self._joined(self.trajectory, new, at, request.begins, blend)
+                new = followed(self.trajectory, new, at, request.begins, blend)
         self._begun, self._actions = request.begins, actions
-        self.trajectory = self._ending(new)
+        self.trajectory = ending(new, self._gentle, self.settings.dt_s)
         return self.trajectory
 
     def _path(self, request: Request, actions: Floats) -> JointTrajectory:
@@ -300,14 +305,32 @@ class ArmCore:
 
         A model may ask for more where it was seldom trained: after a goal that changed in motion.
         """
-        s, limits, q, v = self.settings, self.limits, request.q, request.v
-        made = actions.copy()
-        for k in range(len(made)):
-            wanted = made[k] * limits.velocity
-            if k >= request.committed:
-                wanted = limits.reachable(q, v, wanted, s.dt_s, s.speed_share, s.push_share, s.end_rad)
-                made[k] = wanted / limits.velocity
-            q, v = q + (v + wanted) / 2 * s.dt_s, wanted
+        slew = SLEW * self.settings.push_share * self.limits.acceleration
+        return self._led(request, len(actions), lambda k, _: actions[k] * self.limits.velocity, 1.0, slew)
+
+    def towards(self, request: Request, place: Floats) -> Answer:
+        """A plan straight to a posture (J,) that is near, slowly, without a planner."""
+        steps, slew = request.committed + BACK_STEPS, np.full(len(self.limits), np.inf)
+        return Answer(self._led(request, steps, lambda _, q: BACK_HZ * (place - q), BACK_SHARE, slew))
+
+    def _led(
+        self, request: Request, steps: int, wanted: Callable[[int, Floats], Floats], share: float, slew: Floats
+    ) -> Floats:
+        """Actions (steps, J) as near to velocities that are wanted, of step and position, as the arm can.
+
+        ``share``: of the push that may be used; ``slew`` (J,): how much the push may change in a step.
+        """
+        s, limits, held = self.settings, self.limits, request.held
+        q, v, a = request.q, request.v, request.a
+        made = np.empty((steps, len(limits)))
+        for k in range(steps):
+            if held is not None and k < len(held):
+                then = held[k] * limits.velocity
+            else:
+                able = limits.reachable(q, v, wanted(k, q), s.dt_s, s.speed_share, share * s.push_share, s.end_rad)
+                then = v + s.dt_s * np.clip((able - v) / s.dt_s, a - slew, a + slew)
+            q, v, a = q + (v + then) / 2 * s.dt_s, then, (then - v) / s.dt_s
+            made[k] = then / limits.velocity
         return made
 
     def step(self, now: float, planner: ChunkPlanner) -> JointTrajectory | None:
@@ -322,43 +345,3 @@ class ArmCore:
         """A request was not answered: the next may be asked for."""
         if request is self._pending:
             self._pending = None
-
-    def _joined(
-        self, old: JointTrajectory, new: JointTrajectory, at: float, begins: float, blend: float
-    ) -> JointTrajectory:
-        """``old`` until ``at``, then, within about ``blend`` seconds, ``new``; stamped ``begins``."""
-        whole = splice(old, new, at, blend)
-        due = whole.times - (begins - whole.stamp)
-        keep = due >= -SAME_S
-        first = old.curve.at(begins)
-        rows = (first.q, first.v, first.a)
-        points = (whole.positions, whole.velocities, whole.accelerations)
-        lead = due[keep][0] > SAME_S  # the plan begins between two of the old one's points
-        joined = [
-            np.concatenate([[row], x[keep]] if lead else [x[keep]])
-            for row, x in zip(rows, points, strict=True)
-            if x is not None
-        ]
-        times = np.where(due[keep] > SAME_S, due[keep], 0.0)
-        return JointTrajectory(new.names, begins, np.append(0.0, times) if lead else times, *joined)
-
-    def _ending(self, new: JointTrajectory) -> JointTrajectory:
-        """A trajectory, and then a stop."""
-        assert new.velocities is not None and new.accelerations is not None
-        stop = brake(new.names, 0.0, new.positions[-1], new.velocities[-1], self._gentle, new.accelerations[-1])
-        if stop.end < AT_REST_S:  # points so near one another are none
-            rest = [np.concatenate([x[:-1], np.zeros_like(x[:1])]) for x in (new.velocities, new.accelerations)]
-            return replace(new, velocities=rest[0], accelerations=rest[1])
-        # A few even points say it well enough; the ends of its parts can lie less than a microsecond apart.
-        pieces = max(2, math.ceil(stop.end / (self.settings.dt_s / 2))) if stop.end > 0 else 0
-        t = stop.end * np.arange(pieces + 1) / max(1, pieces)
-        q, v, a, _ = stop.curve.at(t)
-        v[-1] = a[-1] = 0.0
-        return replace(
-            new,
-            times=np.concatenate([new.times, new.times[-1] + t[1:]]),
-            positions=np.concatenate([new.positions, q[1:]]),
-            velocities=np.concatenate([new.velocities, v[1:]]),
-            # at the seam the stop's, which is as much as its limits allow
-            accelerations=np.concatenate([new.accelerations[:-1], a]),
-        )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +20,6 @@ from dfplanner_robot.nodes.goals import Goal
 from dfplanner_robot.nodes.machines import Machine
 from dfplanner_robot.planners import Infers
 from dfplanner_robot.trajectory import Floats, JointTrajectory
-
-if TYPE_CHECKING:
-    from dfplanner_envs.arm.limits import JointLimits
 
 SPEED, PUSH, BRAKES = 0.935, 0.8, 0.8
 """Of the limits, what a plan uses, a little less than the guard's 0.95 and 0.9; and what it brakes with, before a wall
@@ -167,8 +163,9 @@ class BallCore(ArmCore):
     motion before anything is new.
     """
 
-    def __init__(self, limits: JointLimits, settings: CoreSettings) -> None:
-        super().__init__(limits, None, settings)
+    def __init__(self, ball: Ball, settings: CoreSettings) -> None:
+        super().__init__(ball.limits, None, settings)
+        self.ball = ball
         self._gentle = replace(self._gentle, jerk=self._gentle.acceleration / EASES_S)
 
     @property
@@ -176,8 +173,14 @@ class BallCore(ArmCore):
         """Seconds until a plan is there and joined."""
         return super().expected_s + JOINS_S
 
+    def towards(self, request: Request, place: Floats) -> Answer:
+        """A plan straight to a place (2,) that is near, to rest there."""
+        speeds, (q, v, a) = _foreseen(request, self.limits.velocity)
+        new = self.ball.straight(q, v, a, place, STRAIGHT_STEPS)
+        return Answer(np.concatenate([speeds[1:], new]) / self.limits.velocity)
+
     def _able(self, request: Request, actions: Floats) -> Floats:
-        return actions  # steered as the ball can be
+        return actions  # the ball's planner steers as it can
 
     def _path(self, request: Request, actions: Floats) -> JointTrajectory:
         made = super()._path(request, actions)
@@ -200,12 +203,10 @@ class BallPlanner:
     def __call__(self, client: Infers, request: Request) -> Answer:
         """The answer to a request; raises the client's errors."""
         ball, top = self.ball, self.ball.limits.velocity
-        held = np.zeros((0, 2)) if request.held is None else request.held
-        speeds = np.concatenate([request.v[None], held * top])
-        moved = _way(np.zeros(2), speeds)
-        seen = request.observation + np.concatenate([moved, speeds - speeds[0]], axis=1)
-        here, q, v = seen[-1], request.q + moved[-1], speeds[-1]
-        a = (v - speeds[-2]) / DT_S if len(held) else request.a
+        speeds, (q, v, a) = _foreseen(request, top)
+        moved = np.concatenate([_way(np.zeros(2), speeds), speeds - speeds[0]], axis=1)
+        seen = request.observation + moved
+        here = seen[-1]
         levels: NDArray[np.int64] | None
         if (ball.cell(here[:2]) == ball.cell(request.goal)).all() and np.abs(here[2:]).max() <= STRAIGHT_M_S:
             new = ball.straight(q, v, a, request.goal, STRAIGHT_STEPS)
@@ -216,8 +217,16 @@ class BallPlanner:
             new = ball.steered(q, v, a, np.asarray(reply.actions, np.float64))
             ahead, levels = (None if reply.states is None else reply.states[1:]), reply.levels
         states = None if ahead is None else np.concatenate([seen, ahead])
-        levels = None if levels is None else np.concatenate([np.zeros(len(held), np.int64), levels])
-        return Answer(np.concatenate([held, new / top]), states, levels)
+        levels = None if levels is None else np.concatenate([np.zeros(len(seen) - 1, np.int64), levels])
+        return Answer(np.concatenate([speeds[1:], new]) / top, states, levels)
+
+
+def _foreseen(request: Request, top: Floats) -> tuple[Floats, tuple[Floats, Floats, Floats]]:
+    """Velocities (1 + N, 2) from where a request's plan begins, of the N held actions; and the state they lead to."""
+    held = np.zeros((0, 2)) if request.held is None else request.held * top
+    speeds = np.concatenate([request.v[None], held])
+    a = (speeds[-1] - speeds[-2]) / DT_S if len(held) else request.a
+    return speeds, (_way(request.q, speeds)[-1], speeds[-1], a)
 
 
 def _way(q: Floats, speeds: Floats) -> Floats:

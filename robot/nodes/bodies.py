@@ -70,7 +70,7 @@ def body_of(model: str) -> Body:
         hello=(np.append(machine.start, np.zeros(2)), start),
         place=ball.goal,
         posture=lambda reading: ball.goal(joints_of(machine.limits, reading)),
-        core=lambda: BallCore(machine.limits, settings),
+        core=lambda: BallCore(ball, settings),
         asks=BallPlanner(ball),
         drawn=lambda states: np.append(states[:, :2], np.zeros((len(states), 1)), axis=1),
         slow=0.3,

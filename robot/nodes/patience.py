@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-CUTS = 5
+CUTS = 3
 """So many plans in a row may be cut off without a wait: those that lead on were cut off less often."""
 FIRST_S, LONGEST_S = 0.1, 2.0
 """The wait after the next one; it doubles with each, up to the longest."""
@@ -31,10 +31,12 @@ class Patience:
         """Whether plans are waited with."""
         return self.cuts > CUTS
 
-    def at(self, distance: float) -> None:
-        """The arm is so many metres from the goal; NaN: nobody knows."""
-        if distance < self.nearest - NEARER_M:
+    def at(self, distance: float) -> bool:
+        """The arm is so many metres from the goal; NaN: nobody knows. Whether that is nearer than before."""
+        nearer = distance < self.nearest - NEARER_M
+        if nearer:
             self.cuts, self.nearest, self.until = 0, distance, -math.inf
+        return nearer
 
     def cut(self, now: float) -> None:
         """A plan was cut off."""

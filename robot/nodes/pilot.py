@@ -14,6 +14,7 @@ from dfplanner_robot.brake import brake
 from dfplanner_robot.core import Answer, ArmCore, CoreSettings, Request
 from dfplanner_robot.nodes.goals import Goal
 from dfplanner_robot.nodes.patience import Patience
+from dfplanner_robot.nodes.trail import Trail
 from dfplanner_robot.nodes.worker import Worker
 from dfplanner_robot.settings import JointReading
 from dfplanner_robot.states import Mode
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 LEAVES = 1.5
 """Times the tolerance: an arm that arrived and is moved farther away is planned for again."""
+TURNS_S = 0.05
+"""Seconds from a brake's end to the first plan of the way back: one that begins then is refused as from before."""
+RESTS_S = 0.3
+"""And from the stop at that way's end to a plan of the worker's."""
 LOOK_S = 0.03
 """Seconds between two looks at where the hand is."""
 EASE_S, HOLDS_S, LASTS_S = 0.05, 0.1, 0.35
@@ -63,6 +68,8 @@ class Pilot:
         self.why = ""
         """Why the guard last braked, a sentence; empty if it did not say."""
         self.patience = Patience()
+        self.trail, self.backs_off = Trail(), True
+        """Where it came from, and whether it may go back there by itself when it comes no further."""
         self.begun: float | None = None
         """When the last plan begins that was given out."""
         self.plans = 0
@@ -71,13 +78,15 @@ class Pilot:
         self.times: deque[float] = deque(maxlen=200)
         """Seconds that the last answers took."""
         self._asked: Request | None = None
+        self._led = False
         self._seen = self._looked = self._ticked = -math.inf
 
     @property
     def phase(self) -> str:
-        """In a word what it is about: waiting (for a goal), planning, arrived, blocked or held (by the guard), stopped.
+        """What it is about: waiting (for a goal), planning, arrived, blocked or held (by the guard), backing, stopped.
 
-        Blocked: the guard cuts plan after plan off, so that the next ones are waited with.
+        Blocked: the guard cuts plan after plan off, so that the next ones are waited with. Backing: it came no further
+        and goes back a little, to try again from there.
         """
         if not self.running:
             return "stopped"
@@ -86,6 +95,8 @@ class Pilot:
             return "held"
         if self.goal is None:
             return "waiting"
+        if self.trail.back:
+            return "backing"
         return "arrived" if self.arrived else "blocked" if blocked else "planning"
 
     @property
@@ -106,6 +117,10 @@ class Pilot:
         """Takes a reading; whether it was of use."""
         if not self.core.read(reading):
             return False
+        if reading.stamp < self._seen:
+            self.trail.clear()
+        elif self.core.posture is not None:
+            self.trail.note(reading.stamp, self.core.posture)
         self._seen = reading.stamp
         self._looked = min(self._looked, reading.stamp)  # the arm's clock may have begun anew
         return True
@@ -116,6 +131,7 @@ class Pilot:
         self.core.set_goal(None if goal is None else goal.as_planners_have_it(self.worker.goal_size))
         self.arrived, self._looked = False, -math.inf
         self.patience.forget()
+        self.trail.forget()
 
     def guard_says(self, mode: str, now: float) -> None:
         """The guard's mode: while it takes no plans none are made, and the next begins where the arm is then."""
@@ -124,8 +140,10 @@ class Pilot:
         cut = (self.guard, mode) == (Mode.ACTIVE.value, Mode.READY.value) and last is not None and now < last.end
         if cut or (mode not in TAKES_PLANS and mode != self.guard):
             self.core.forget()
+            self._led = False
             if self._goes:
                 self.patience.cut(now)
+                self._turned(now)
         self.guard = mode
 
     def tick(self, now: float) -> Move | None:
@@ -133,16 +151,41 @@ class Pilot:
         if now < self._ticked:  # the clock went back
             self.core.reset()
             self.patience.forget()
+            self.trail.clear()
         self._ticked = now
         move = self._collected(now)
         if self._arrives(now):
             return self._halted(now)
         able = self._goes and not self.arrived and self.worker.state == "ready" and not self.worker.busy
         if able and now >= self.patience.until and self.core.due(now) and self._settled(now):
-            request = self._asked = self.core.ask(now)
-            if request is not None and not self.worker.ask(request):
-                self.core.failed(request)
+            if self.trail.stuck(now) and self.backs_off:
+                self.trail.turn()
+            return self._asks(now) or move
         return move
+
+    def _asks(self, now: float) -> Move | None:
+        """Asks the worker for the next plan; or the next part of the way back, which needs none."""
+        request = self._asked = self.core.ask(now)
+        if request is None:
+            return None
+        if (place := self.trail.next(request.q)) is not None:
+            self._led = True
+            return self._adopted(now, request, self.core.towards(request, place), at_once=True)
+        if self._led:  # the worker does not know what is under way: it is asked from rest
+            self._led, self.patience.until = False, now + RESTS_S
+            return self._halted(now)
+        if not self.worker.ask(request):
+            self.core.failed(request)
+        return None
+
+    def _turned(self, now: float) -> None:
+        """A plan was cut off: who comes no further goes back; who does already makes for a place farther back."""
+        if self.trail.back:
+            self.trail.skip()
+        elif self.patience.blocked and self.backs_off:
+            self.trail.turn()
+        if self.trail.back:
+            self.patience.until = now + TURNS_S
 
     def stop(self, now: float) -> Move | None:
         """Plans no more until ``resume``; what brings the arm to rest, or None where it is at rest."""
@@ -179,16 +222,21 @@ class Pilot:
                 self.core.failed(outcome.request)
                 continue
             self.times.append(outcome.took_s)
-            try:
-                trajectory = self.core.adopt(now, outcome.request, outcome.answer)
-            except DFPlannerError as e:
-                self.error = str(e)
-                continue
-            self.error = ""
-            if trajectory is not None:
-                self.begun, self.plans = outcome.request.begins, self.plans + 1
-                move = Move(trajectory, trajectory.stamp, outcome.answer)
+            move = self._adopted(now, outcome.request, outcome.answer) or move
+            self.trail.plans += move is not None
         return move
+
+    def _adopted(self, now: float, request: Request, answer: Answer, at_once: bool = False) -> Move | None:
+        try:
+            trajectory = self.core.adopt(now, request, answer, at_once=at_once)
+        except DFPlannerError as e:
+            self.error = str(e)
+            return None
+        self.error = ""
+        if trajectory is None:
+            return None
+        self.begun, self.plans = request.begins, self.plans + 1
+        return Move(trajectory, trajectory.stamp, answer)
 
     def _settled(self, now: float) -> bool:
         """Whether the arm has come to rest where a guard holds it; a plan from what it still moves would be refused."""
@@ -206,7 +254,8 @@ class Pilot:
         state, distance = self.core.estimate(self._seen), self.distance
         if state is None or math.isnan(distance):
             return False
-        self.patience.at(distance)
+        if self.patience.at(distance):
+            self.trail.tries = 0
         if self.arrived:
             self.arrived = distance <= LEAVES * self.tolerance_m
             return False

@@ -228,7 +228,7 @@ class PlannerNode(SteadyLifecycleNode):
 
     def _changed(self) -> None:
         if (pilot := self.pilot) is not None:
-            pilot.tolerance_m = self.params["goal_tolerance_m"]
+            pilot.tolerance_m, pilot.backs_off = self.params["goal_tolerance_m"], self.params["backs_off"]
             dt_s = float(pilot.worker.metadata.get("dt_s", CoreSettings.dt_s))
             pilot.core.settings = replace(pilot.core.settings, dt_s=dt_s, replan_every=self.params["replan_every"])
 

@@ -62,8 +62,10 @@ def _summary(life: str, pilot: Pilot, now: float, troubles: Troubles) -> tuple[b
         return WARN, f"{pilot.phase}; the last goal was refused: {troubles.refused}"
     if life == "active" and pilot.phase == "held":
         return WARN, f"waits for the guard, which is {pilot.guard}"
+    why = f" ({pilot.why})" if pilot.why else ""
+    if life == "active" and pilot.phase == "backing":
+        return WARN, f"backing: it came no further{why}; it goes back a little, and tries again from there"
     if life == "active" and pilot.phase == "blocked":
-        why = f" ({pilot.why})" if pilot.why else ""
         return WARN, f"blocked: the guard refuses this way{why}; it is tried again now and then, or give another goal"
     return OK, pilot.phase if life == "active" else life
 

@@ -17,6 +17,7 @@ from dfplanner_robot.nodes.ball import CLEARANCE_M, Ball, BallCore, BallPlanner
 from dfplanner_robot.nodes.bodies import body_of
 from dfplanner_robot.nodes.machines import load
 from dfplanner_robot.planners import Infers
+from dfplanner_robot.seams import ending
 from dfplanner_robot.settings import JointReading
 
 MACHINE = load("maze2d-umaze")
@@ -55,7 +56,7 @@ def test_velocities_are_those_of_the_environment_away_from_walls(rng: np.random.
 def test_whatever_is_planned_keeps_limits_and_clear_of_walls(name: str, rng: np.random.Generator) -> None:
     maze = MAZES[name]
     ball = Ball(load(f"maze2d-{name}"), maze)
-    core = BallCore(ball.limits, CoreSettings(dt_s=DT_S, brake_share=0.8))
+    core = BallCore(ball, CoreSettings(dt_s=DT_S, brake_share=0.8))
     walls = np.argwhere(maze.walls) - CELL_OFFSET
     near = np.inf
     for cell in maze.free_cells:
@@ -63,7 +64,7 @@ def test_whatever_is_planned_keeps_limits_and_clear_of_walls(name: str, rng: np.
         controls = np.repeat(rng.uniform(-1.5, 1.5, (4, 2)), 12, axis=0)  # with jumps, and beyond what motors can
         made = ball.steered(start, ZERO, ZERO, controls)
         request = Request(0.0, np.append(start, ZERO), start, 0, None, start, ZERO, ZERO)
-        way = core._ending(core._path(request, made / ball.limits.velocity))
+        way = ending(core._path(request, made / ball.limits.velocity), core._gentle, DT_S)
         peaks = way.curve.peaks()
         assert (peaks.velocity <= 0.95 * ball.limits.velocity).all()
         assert (peaks.acceleration <= 0.9 * ball.limits.acceleration).all()

@@ -16,6 +16,7 @@ from numpy.testing import assert_allclose
 
 from dfplanner.types import DFPlannerError, Plan
 from dfplanner_envs.arm.limits import JointLimits
+from dfplanner_envs.arm.task import reach_task
 from dfplanner_robot.checks import conform
 from dfplanner_robot.core import Answer, ArmCore, CoreSettings, Request
 from dfplanner_robot.fakes import FakeArm, FakeChunks, FakeClock
@@ -27,6 +28,7 @@ J = 3
 LIMITS = JointLimits(
     ("a", "b", "c"), -2 * np.ones(J), 2 * np.ones(J), 2 * np.ones(J), 12 * np.ones(J), 900 * np.ones(J), np.ones(J)
 )
+ARM = reach_task().arm.limits
 GOAL = np.array([0.8, -0.6, 0.4])
 
 
@@ -131,6 +133,26 @@ def test_random_delays_break_nothing(seed, delays):
         world.run(0.15)
     assert world.arm.violations(0.01) == []
     assert world.guard.counts["not_finite"] == world.guard.counts["form"] == world.guard.counts["order"] == 0
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 3))
+@cases(max_examples=40)
+def test_whatever_a_model_asks_for_a_guard_need_not_slow(seed: int, committed: int):
+    rng, core = np.random.default_rng(seed), ArmCore(ARM, None)
+    wild, s = rng.choice([-2.0, -1.0, 0.0, 1.0, 2.0], (committed + 10, 7)), core.settings
+    q, v = rng.uniform(ARM.lower + 0.5, ARM.upper - 0.5), np.zeros(7)
+    held = 0.05 * np.cumsum(rng.uniform(-1, 1, (committed, 7)), axis=0)
+    request = Request(0.0, np.append(q, v), q, committed, 0, q, v, np.zeros(7), held)
+    actions = core._able(request, wild)
+    assert_allclose(actions[:committed], held, err_msg="what is held stays")
+    peaks = core._path(request, actions).curve.peaks()
+    assert (peaks.velocity <= 0.95 * ARM.velocity).all() and (peaks.acceleration <= 0.45 * ARM.acceleration).all()
+    assert (peaks.lower >= ARM.lower + 0.02).all() and (peaks.upper <= ARM.upper - 0.02).all()
+    gentle = np.tile(0.1 * np.minimum(1.0, np.arange(1, 11) / 8)[:, None], (1, 7))
+    rest = Request(0.0, np.append(q, v), q, 0, None, q, v, np.zeros(7))
+    if (q < ARM.upper - 1.0).all():
+        assert_allclose(core._able(rest, gentle), gentle, err_msg="what it can follow stays")
+    assert s.push_share < 0.45
 
 
 def test_every_trajectory_ends_at_rest():

@@ -14,13 +14,16 @@ pytest.importorskip("msgpack", reason="the worker is asked in msgpack")
 
 from dfplanner.types import DFPlannerError
 from dfplanner_envs.arm.task import reach_task
-from dfplanner_robot.core import ArmCore, CoreSettings, Request
+from dfplanner_robot.checks import Surroundings
+from dfplanner_robot.core import Answer, ArmCore, CoreSettings, Request
 from dfplanner_robot.fakes import FakeArm, FakeChunks, FakeClock
+from dfplanner_robot.nodes.gate import Gate
 from dfplanner_robot.nodes.goals import at_rest, hand_of, in_frame, reachable
 from dfplanner_robot.nodes.patience import CUTS, LONGEST_S, Patience
 from dfplanner_robot.nodes.pilot import Move, Pilot, to_rest
+from dfplanner_robot.nodes.trail import STUCK_S
 from dfplanner_robot.nodes.worker import Outcome, Worker
-from dfplanner_robot.settings import JointReading
+from dfplanner_robot.settings import JointReading, SafetySettings
 from dfplanner_robot.trajectory import JointTrajectory
 
 TASK = reach_task()
@@ -76,6 +79,12 @@ class World:
             self.take(self.pilot.tick(now))
             self.arm.step(TICK_S, None if self.command is None else self.command.curve.at(now).q)
         return len(self.moves) - before
+
+    def brake(self) -> None:
+        """What a guard does; it takes no plans until it says it is ready."""
+        self.pilot.guard_says("braking", self.clock())
+        q, v, moves = self.arm.q, self.arm.v, np.abs(self.arm.v).max() > 1e-3
+        self.command = to_rest(LIMITS, CoreSettings(), self.clock(), q, v, np.zeros_like(v)) if moves else None
 
     @property
     def distance(self) -> float:
@@ -175,6 +184,78 @@ def test_plans_that_are_refused_again_and_again_are_made_more_and_more_rarely(wo
     world.run(8.0)  # not refused any more, it goes on by itself
     assert world.pilot.phase == "arrived" and world.distance < 0.02
     assert world.arm.violations(TICK_S) == []
+
+
+class Wall:
+    """Postures are free short of a value of the first joint."""
+
+    at = 1.0
+
+    def free(self, q: np.ndarray) -> np.ndarray:
+        return q[:, 0] < self.at
+
+
+def test_who_comes_no_further_goes_back_where_it_came_and_tries_again(world: World) -> None:
+    wall, settings = Wall(), SafetySettings(heartbeat_timeout_s=None)
+    gate = Gate(LIMITS, settings, Surroundings(wall), autostart=True)
+    world.pilot.set_goal(GOAL)
+    assert GOAL.posture[0] > wall.at > world.arm.q[0]
+    phases, first, at = [], [], np.inf
+    for _ in range(round(30.0 / TICK_S)):
+        now = world.clock.advance(TICK_S)
+        reading = world.arm.reading(now)
+        world.pilot.read(reading)
+        command = gate.tick(now, reading)
+        while gate.changes:
+            world.pilot.guard_says(gate.changes.popleft()[0].value, now)
+        if (move := world.pilot.tick(now)) is not None:
+            gate.propose(now, move.trajectory)
+        world.arm.step(TICK_S, command.position)
+        phases.append(world.pilot.phase)
+        first.append(world.arm.q[0])
+        at = min(at, now) if world.pilot.trail.tries >= 3 else at
+        if now >= at + 1.0:
+            wall.at = 9.0  # it is taken away
+    assert max(first[: phases.index("backing")]) > 0.45, "it came to the wall"
+    back = [q for q, phase in zip(first, phases, strict=True) if phase == "backing"]
+    assert max(back) - min(back) > 0.4, "and then went back from it"
+    assert phases[-1] == "arrived" and world.distance < 0.02
+    assert world.arm.violations(TICK_S) == [] and gate.mode.value == "ready"
+
+
+def test_one_that_may_not_go_back_stays(world: World) -> None:
+    world.pilot.backs_off = False
+    world.pilot.guard_says("ready", world.clock())
+    world.pilot.set_goal(GOAL)
+    world.run(1.5)
+    world.brake()
+    world.run(1.0)
+    before = world.arm.q.copy()
+    world.pilot.guard_says("ready", world.clock())
+    refused(world, 5.0)
+    assert np.abs(world.arm.q - before).max() < 0.1 and world.pilot.phase == "blocked"
+    assert world.pilot.trail.tries == 0
+
+
+def test_who_is_planned_for_and_does_not_move_goes_back_and_is_then_asked_for_from_rest(world: World) -> None:
+    world.pilot.set_goal(GOAL)
+    world.run(1.5)
+    plan, world.worker.planner.plan = world.worker.planner.plan, stands  # type: ignore[method-assign]
+    before = world.arm.q.copy()
+    world.run(STUCK_S + 2.0)
+    assert np.abs(world.arm.q - before).max() > 0.2 and world.pilot.trail.tries == 1
+    world.worker.planner.plan = plan  # type: ignore[method-assign]
+    asked = len(world.worker.planner.asked)
+    world.pilot.trail.turn()
+    world.run(9.0)
+    assert world.worker.planner.asked[asked] == (0, None), "the worker knows nothing of the way back"
+    assert world.pilot.phase == "arrived" and world.distance < 0.02
+    assert world.arm.violations(TICK_S) == []
+
+
+def stands(observation: Any, goal: Any, committed: int, elapsed: int | None) -> Answer:
+    """A plan to stay."""
+    return Answer(np.zeros((committed + 6, 7)))
 
 
 def test_patience_is_new_when_the_arm_came_nearer_and_after_a_quiet_while() -> None:
