@@ -205,7 +205,11 @@ def joined(
         factor *= min(need for need, *_ in found) * 1.02
         if factor > s.max_slowdown:
             break
-    raise Refused(Reason.SPEED, f"it would have to be {factor:.2f} times as slow; at most {s.max_slowdown} is allowed")
+    if factor > s.max_slowdown:
+        why = f"it would have to be {factor:.2f} times as slow; at most {s.max_slowdown} is allowed"
+    else:  # what is wrong is how it begins, and to be slower does not mend that
+        why = f"it cannot be joined within {s.blends_s[-1]:g} s and keep the limits of velocity, acceleration and jerk"
+    raise Refused(Reason.SPEED, why)
 
 
 def _slower(new: JointTrajectory, at: float, factor: float) -> JointTrajectory:

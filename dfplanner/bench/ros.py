@@ -37,21 +37,29 @@ Numbers = dict[str, Any]
 
 
 @contextmanager
-def graph(*commands: Sequence[str]) -> Iterator[None]:
-    """``python -m`` processes for as long as the block lasts; raises DFPlannerError if one ends on its own."""
+def graph(*commands: Sequence[str]) -> Iterator[Callable[[], None]]:
+    """``python -m`` processes for as long as the block lasts.
+
+    What it gives, and it itself at the end, raise DFPlannerError if one ended on its own.
+    """
     with tempfile.TemporaryDirectory() as folder:
         logs = [Path(folder) / str(i) for i in range(len(commands))]
-        running = []
+        running: list[subprocess.Popen[bytes]] = []
+
+        def alive() -> None:
+            for process, command, log in zip(running, commands, logs, strict=True):
+                if process.poll() is not None:
+                    said = " ".join(log.read_text().strip().splitlines()[-1:])
+                    raise DFPlannerError(f"{' '.join(command)} ended with code {process.returncode}: {said}")
+
         try:
             for command, log in zip(commands, logs, strict=True):
                 with log.open("w") as out:
-                    process = subprocess.Popen([sys.executable, "-m", *command], stdout=out, stderr=subprocess.STDOUT)
-                running.append(process)
-            yield
-            for process, command, log in zip(running, commands, logs, strict=True):
-                if process.poll() is not None:
-                    said = log.read_text().strip().splitlines()[-1:]
-                    raise DFPlannerError(f"{command[0]} ended with code {process.returncode}: {' '.join(said)}")
+                    running.append(
+                        subprocess.Popen([sys.executable, "-m", *command], stdout=out, stderr=subprocess.STDOUT)
+                    )
+            yield alive
+            alive()
         finally:
             for process in running:
                 process.send_signal(signal.SIGINT)
@@ -104,21 +112,24 @@ def run_ros(
     planner = ("dfplanner", "ros", "planner", "--autostart", *chosen)
     with client(lambda: _body(model).limits) as node:
         if goals:
-            with graph(sim, (*planner, "--checkpoint", checkpoint) if checkpoint else planner):
-                found["goals"] = _goals(node, goals, seed, model, progress)
+            with graph(sim, (*planner, "--checkpoint", checkpoint) if checkpoint else planner) as alive:
+                found["goals"] = _goals(node, goals, seed, model, alive, progress)
         if faults:
             node.states.clear()
-            with graph(sim):
-                _up(node, "the simulation", lambda: node.state == "ready")
+            with graph(sim) as alive:
+                _up(node, "the simulation", lambda: node.state == "ready", alive)
                 seen = node.faults(faults, np.random.default_rng(seed), lambda: progress(1))
                 node.spin(1.5)
                 found["faults"] = {"seen": seen, "restarts": node.restarts, **_harm(node)}
     return found
 
 
-def _up(node: Exercise, what: str, there: Callable[[], bool]) -> None:
-    if not node.spin(STARTS_S, there):
-        raise DFPlannerError(f"{what} did not come up within {STARTS_S:.0f} s; see dfplanner ros check")
+def _up(node: Exercise, what: str, there: Callable[[], bool], alive: Callable[[], None]) -> None:
+    for _ in range(round(STARTS_S)):
+        if node.spin(1.0, there):
+            return
+        alive()
+    raise DFPlannerError(f"{what} did not come up within {STARTS_S:.0f} s; see dfplanner ros check")
 
 
 def _body(model: str) -> Body:
@@ -137,13 +148,15 @@ def _places(n: int, rng: np.random.Generator, model: str) -> NDArray[np.float64]
     return np.array([[*body.place(place).place, 0.0] for place in drawn])
 
 
-def _goals(node: Exercise, n: int, seed: int, model: str, progress: Callable[[int], Any]) -> Numbers:
+def _goals(
+    node: Exercise, n: int, seed: int, model: str, alive: Callable[[], None], progress: Callable[[int], Any]
+) -> Numbers:
     """n goals one after the other, and how punctual everything was meanwhile."""
 
     def waits() -> bool:
         return node.state == "ready" and "waiting" in node.told.get("planner", {}).get("message", "")
 
-    _up(node, "the planner", waits)
+    _up(node, "the planner", waits, alive)
     goals = _places(n, np.random.default_rng([seed, 12]), model)
     within, wait = (BALL_WITHIN_M, BALL_GOAL_S) if model else (WITHIN_M, GOAL_S)
     node.readings.clear()

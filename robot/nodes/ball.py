@@ -41,6 +41,8 @@ SWITCHES = 3
 TRIES, SOON_S = np.linspace(0.0, 1.0, 6)[:, None], 0.02
 """Shares of the way from the acceleration that is wanted to the hardest brake that are tried; which way that brakes is
 said by the velocity so many seconds from now."""
+BRAKED = np.add.outer(np.arange(len(TRIES)), np.arange(len(TRIES)))
+"""How much of a brake a pair of these is."""
 STRAIGHT_STEPS = 30
 """Actions of such a plan."""
 
@@ -86,46 +88,48 @@ class Ball:
     ) -> Floats:
         """Velocities (steps, 2), as near to the wanted ones, of step, position and velocity, as the ball can.
 
-        Of the accelerations between the wanted one and the hardest brake a step takes the first after which the ball
-        can still stop in time.
+        Of the accelerations between the wanted ones and the hardest brakes a step takes those after which the ball can
+        still stop, on both axes, short of every wall, with the least of a brake.
         """
-        gentle, made, axes = self._gentle, np.empty((steps, 2)), np.arange(2)
+        gentle, made = self._gentle, np.empty((steps, 2))
         most, slew = gentle.acceleration, DT_S * gentle.jerk
-        stop = stops(v, a, gentle)
-        below, above = stop.below, stop.above
         for k in range(steps):
             low, high = np.maximum(a - slew, -most), np.minimum(a + slew, most)
-            down, up = self._room(q, below, above)
+            near, off = self._near(q)
             speed = wanted(k, q, v)
-            speed = np.where(down > 0, np.maximum(speed, BACK_HZ * down), speed)
-            speed = np.where(up < 0, np.minimum(speed, BACK_HZ * up), speed)
+            speed = np.where(off > 0, np.maximum(speed, BACK_HZ * off), speed)
+            speed = np.where(off < 0, np.minimum(speed, BACK_HZ * off), speed)
             push = np.minimum(np.maximum((speed - v) / DT_S, low), high)
             brake = np.where(v + a * SOON_S > 0, low, high)
             tries = push + TRIES * (brake - push)
             after = v + DT_S * tries
             stop, moved = stops(after, tries, gentle), DT_S * (v + after) / 2
-            able = (moved + stop.above <= np.maximum(up, 0.0)) & (moved + stop.below >= np.minimum(down, 0.0))
-            able &= stop.speed <= gentle.velocity
-            able[-1] = True
-            best = able.argmax(0), axes
-            a, below, above = tries[best], stop.below[best], stop.above[best]
+            reach = np.where(near, 0.0, self._reach)[:, None]
+            # (walls, tries, axes) whether a wall is beside what may be passed on an axis until the ball has stopped
+            away = (self._walls - q)[:, None]
+            beside = (away > np.minimum(moved + stop.below, 0.0) - reach[..., None]) & (
+                away < np.maximum(moved + stop.above, 0.0) + reach[..., None]
+            )
+            hit = (beside[:, :, None, 0] & beside[:, None, :, 1]).any(0)
+            fast = stop.speed > gentle.velocity
+            able = ~(hit | fast[:, None, 0] | fast[None, :, 1])
+            able[-1, -1] = True
+            best = np.unravel_index(np.where(able, BRAKED, np.inf).argmin(), able.shape), np.arange(2)
+            a = tries[best]
             made[k] = v = after[best]
             q = q + moved[best]
         return made
 
-    def _room(self, q: Floats, below: Floats, above: Floats) -> tuple[Floats, Floats]:
-        """How far (2,), down (below 0) and up each axis, the ball may go, wherever it stops on the other one.
-
-        There it may go as far as ``below`` and ``above``. Where it is too near to a wall, what is told is a way back.
-        """
+    def _near(self, q: Floats) -> tuple[NDArray[np.bool_], Floats]:
+        """(W,) to which walls the ball is too near, and how far (2,) it has to go, on each axis, not to be."""
         away = self._walls - q
         far = np.abs(away)
-        beside = ((away > below - self._reach) & (away < above + self._reach))[:, ::-1]
-        # Whatever is farther away on the other axis is in the way there, and not on this one.
-        ahead = beside & (far >= far[:, ::-1])
-        up = np.where(ahead & (away > 0), away, np.inf).min(0) - self._reach
-        down = np.where(ahead & (away < 0), away, -np.inf).max(0) + self._reach
-        return down, up
+        near = np.asarray((far < self._reach).all(axis=1))
+        off = np.zeros(2)
+        for wall in away[near]:
+            axis = int(np.abs(wall).argmax())
+            off[axis] = wall[axis] - np.copysign(self._reach, wall[axis])
+        return near, off
 
     def cell(self, q: Floats) -> Floats:
         """The numbers (2,) of the cell around a place (2,)."""

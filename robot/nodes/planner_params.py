@@ -55,7 +55,7 @@ PARAMETERS = (
     _count("action_steps", "levels the actions fall through, after the observations; 0: with them", 0, 100),
     _count("threads", "that the worker takes", 1, 64),
     Param("rate_hz", 100.0, "of the control loop", 50.0, 200.0, live=True),
-    Param("replan_every", 2, "actions after which the next plan is asked for", 1, 20, live=True),
+    Param("replan_every", 2, "actions after which the next plan is asked for", 1, 100, live=True),
     Param("goal_tolerance_m", 0.02, "the hand has arrived within so many metres of the goal", 0.001, 0.5, live=True),
     Param("backs_off", True, "goes back a little where it comes no further, and tries again from there", live=True),
     Param("frame_id", names.BASE_FRAME, "the arm's base, in which goals come", live=True, check=_given("frame_id")),

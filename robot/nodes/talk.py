@@ -20,6 +20,8 @@ from dfplanner_robot.nodes.running import begun
 
 FOUND_S = 10.0
 """Seconds within which whoever is there is found."""
+KNOWN_S = 0.3
+"""From then until it has found us, too: an answer before that would be lost."""
 STALE_S = 2.5
 """The planner speaks of itself once a second, at least."""
 SERVICES = (*names.PLANNER_SERVICES, *names.GUARD_SERVICES, f"/{names.SIM}/reset")
@@ -102,6 +104,7 @@ class Talk(Node):
         client = self.create_client(Trigger, service)
         if not self._wait(FOUND_S, client.service_is_ready):
             raise DFPlannerError(f"there is no service {service}; are its node and this on the same ROS_DOMAIN_ID?")
+        self._wait(KNOWN_S, lambda: False)
         future = client.call_async(Trigger.Request())
         if not self._wait(2 * FOUND_S, future.done):
             raise DFPlannerError(f"{service} does not answer")

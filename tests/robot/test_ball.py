@@ -59,9 +59,9 @@ def test_whatever_is_planned_keeps_limits_and_clear_of_walls(name: str, rng: np.
     core = BallCore(ball, CoreSettings(dt_s=DT_S, brake_share=0.8))
     walls = np.argwhere(maze.walls) - CELL_OFFSET
     near = np.inf
-    for cell in maze.free_cells:
+    for cell in [*maze.free_cells] * 3:
         start = np.array(cell) - CELL_OFFSET
-        controls = np.repeat(rng.uniform(-1.5, 1.5, (4, 2)), 12, axis=0)  # with jumps, and beyond what motors can
+        controls = np.repeat(rng.uniform(-1.5, 1.5, (8, 2)), 12, axis=0)  # with jumps, and beyond what motors can
         made = ball.steered(start, ZERO, ZERO, controls)
         request = Request(0.0, np.append(start, ZERO), start, 0, None, start, ZERO, ZERO)
         way = ending(core._path(request, made / ball.limits.velocity), core._gentle, DT_S)

@@ -10,8 +10,10 @@ import pytest
 pytest.importorskip("websockets", reason="the worker is asked through websockets")
 
 from dfplanner_envs.arm.task import reach_task
+from dfplanner_envs.mazes import MAZES
 from dfplanner_robot.core import ArmCore
 from dfplanner_robot.fakes import FakeClock
+from dfplanner_robot.nodes.bodies import body_of
 from dfplanner_robot.nodes.ears import Ears
 from dfplanner_robot.nodes.goals import at_rest
 from dfplanner_robot.nodes.patience import CUTS
@@ -117,3 +119,12 @@ def test_it_is_not_well_while_nothing_can_work(say: Callable[..., Any]) -> None:
     assert level == WARN and words.startswith("blocked: the guard refuses this way;")
     pilot.why = "the hand would touch the post"
     assert "this way (the hand would touch the post);" in say("active", pilot)[1]
+
+
+@pytest.mark.parametrize("model", ["", *(f"maze2d-{name}" for name in MAZES)])
+def test_what_a_body_wants_its_node_takes(model: str) -> None:
+    pytest.importorskip("rcl_interfaces", reason="needs ROS 2: rcl_interfaces is not installed")
+    from dfplanner_robot.nodes.planner_params import parameters
+
+    for param in parameters(body_of(model).defaults):
+        assert param.checked(param.default) == param.default
