@@ -39,6 +39,8 @@ class Senses:
         """Sound readings since the last that was not."""
         self.old = 0
         """Readings that came after a newer one, and were left out."""
+        self.away = -np.inf
+        """Until when nobody looked: what the arm said meanwhile may yet come, so that silence is counted from then."""
         self._summed = np.zeros(len(self.limits))
         self._seen: deque[tuple[float, Floats]] = deque()
         self._changed: tuple[float, Floats | None] | None = None
@@ -59,7 +61,7 @@ class Senses:
             else:
                 wrong = self._take(now, reading, commanded)
                 self.good = 0 if wrong else self.good + 1
-        if wrong is None and now - self.stamp > self.s.sensor_timeout_s:
+        if wrong is None and now - max(self.stamp, self.away) > self.s.sensor_timeout_s:
             self.good = 0
             late = "no reading came" if self.q is None else f"the last reading is {now - self.stamp:.3f} s old"
             wrong = Reason.SENSOR_AGE, late

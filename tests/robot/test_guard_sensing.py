@@ -129,3 +129,17 @@ def test_ticks_that_are_too_slow_for_the_clock_brake():
         if rig.tick() is not Mode.ACTIVE:
             break
     assert rig.guard.reason is Reason.TICK_GAP
+
+
+@pytest.mark.parametrize("comes", [True, False])
+def test_what_the_arm_said_while_the_guard_was_frozen_may_come_a_little_later(comes: bool) -> None:
+    rig = make_rig(plan_timeout_s=None)
+    rig.move()
+    timeout = rig.guard.settings.sensor_timeout_s
+    rig.clock.advance(10 * timeout)
+    rig.tick(2, read=False)
+    assert rig.guard.reason is Reason.TICK_GAP and rig.guard.mode is Mode.BRAKING
+    rig.tick(round(2 * timeout / rig.dt_s), read=comes)
+    rig.rest()
+    assert rig.guard.mode is (Mode.READY if comes else Mode.FAULT)
+    assert comes or rig.guard.reason is Reason.SENSOR_AGE
