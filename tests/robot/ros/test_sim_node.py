@@ -115,8 +115,7 @@ def test_in_motion_what_is_spoiled_brakes_and_waits_for_resume(graph: Any, how: 
     graph.moves(0.2)
     before = int(graph.said["guard"][2][reason])
     begun = graph.send(spoiled(smooth(graph, AWAY), how))
-    graph.until("braking", since=begun)
-    graph.until("stopped", since=begun)
+    graph.until("stopped", since=begun)  # its braking may be over before a busy machine hears of it
     graph.still()
     assert int(graph.told("guard", "mode", "stopped")[reason]) == before + 1
     assert np.abs(graph.last.positions - AWAY).max() > 0.05  # it did not get there
