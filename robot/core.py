@@ -305,22 +305,20 @@ class ArmCore:
 
         A model may ask for more where it was seldom trained: after a goal that changed in motion.
         """
-        slew = SLEW * self.settings.push_share * self.limits.acceleration
-        return self._led(request, len(actions), lambda k, _: actions[k] * self.limits.velocity, 1.0, slew)
+        return self._led(request, len(actions), lambda k, _: actions[k] * self.limits.velocity)
 
     def towards(self, request: Request, place: Floats) -> Answer:
         """A plan straight to a posture (J,) that is near, slowly, without a planner."""
-        steps, slew = request.committed + BACK_STEPS, np.full(len(self.limits), np.inf)
-        return Answer(self._led(request, steps, lambda _, q: BACK_HZ * (place - q), BACK_SHARE, slew))
+        steps = request.committed + BACK_STEPS
+        return Answer(self._led(request, steps, lambda _, q: BACK_HZ * (place - q), BACK_SHARE))
 
-    def _led(
-        self, request: Request, steps: int, wanted: Callable[[int, Floats], Floats], share: float, slew: Floats
-    ) -> Floats:
+    def _led(self, request: Request, steps: int, wanted: Callable[[int, Floats], Floats], share: float = 1.0) -> Floats:
         """Actions (steps, J) as near to velocities that are wanted, of step and position, as the arm can.
 
-        ``share``: of the push that may be used; ``slew`` (J,): how much the push may change in a step.
+        ``share``: of the push that actions may ask for.
         """
         s, limits, held = self.settings, self.limits, request.held
+        slew = SLEW * s.push_share * limits.acceleration
         q, v, a = request.q, request.v, request.a
         made = np.empty((steps, len(limits)))
         for k in range(steps):

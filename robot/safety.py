@@ -228,7 +228,7 @@ class Guard:
         if now < before:
             self._halt(now, Reason.CLOCK_BACK, f"the clock went back by {before - now:.3f} s")
         elif now - before > self.settings.gap_s + self.settings.dt_s:
-            self.senses.away = now
+            self.senses.missed(now)
             self._halt(now, Reason.TICK_GAP, f"{now - before:.3f} s passed between two ticks")
         lag = now - self._origin - self._tau - self.settings.dt_s
         if self.mode is Mode.ACTIVE and abs(lag) > 2 * self.settings.gap_s:

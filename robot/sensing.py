@@ -46,6 +46,11 @@ class Senses:
         self._changed: tuple[float, Floats | None] | None = None
         self._order: tuple[tuple[str, ...], list[int]] | None = None
 
+    def missed(self, now: float) -> None:
+        """Until ``now`` nobody looked. That excuses silence once, until a reading comes: ticks may be slow for long."""
+        if self.stamp > self.away:
+            self.away = now
+
     def foreign(self, reading: JointReading) -> bool:
         """Whether a reading is of none of our joints: it is somebody else's, such as a gripper's."""
         return self._ours.isdisjoint(reading.names)

@@ -19,7 +19,7 @@ class BenchRos:
     """Start simulation, guard and planner as processes, send the arm to goals, then stream plans with faults at it."""
 
     goals: int = 12
-    """Goals, one after the other, at most 12 s each; 0: none."""
+    """Goals, one after the other, at most 12 s each (20 s with a maze); 0: none."""
     faults: int = 100
     """Faults of a planner, kinds taking turns, about a second each; 0: none."""
     model: Env = ""

@@ -59,7 +59,8 @@ class Trail:
         if not self._points or _apart(q, self._points[-1]) > APART:
             self._moved, self.plans = now, 0
             if not self.back:
-                self._points = [*self._points[1 - LONGEST :], q]
+                self._points.append(q)
+                del self._points[:-LONGEST]
 
     def stuck(self, now: float) -> bool:
         """Whether it has not moved for long, and should have."""

@@ -143,3 +143,12 @@ def test_what_the_arm_said_while_the_guard_was_frozen_may_come_a_little_later(co
     rig.rest()
     assert rig.guard.mode is (Mode.READY if comes else Mode.FAULT)
     assert comes or rig.guard.reason is Reason.SENSOR_AGE
+
+
+def test_ticks_that_are_slow_for_long_do_not_excuse_an_arm_that_says_nothing() -> None:
+    rig = make_rig(plan_timeout_s=None)
+    rig.move()
+    for _ in range(10):
+        rig.clock.advance(2 * rig.guard.settings.gap_s)
+        rig.tick(1, read=False)
+    assert rig.guard.mode is Mode.FAULT and rig.guard.counts["sensor_age"]
