@@ -56,3 +56,16 @@ def ending(new: JointTrajectory, gentle: JointLimits, dt_s: float) -> JointTraje
         # at the seam the stop's, which is as much as its limits allow
         accelerations=np.concatenate([new.accelerations[:-1], a]),
     )
+
+
+def lasting(ends: JointTrajectory, seconds: float) -> JointTrajectory:
+    """A trajectory that ends at rest, and so many seconds of that rest."""
+    assert ends.velocities is not None and ends.accelerations is not None
+    rest = np.zeros_like(ends.velocities[-1:])
+    return replace(
+        ends,
+        times=np.append(ends.times, ends.times[-1] + seconds),
+        positions=np.concatenate([ends.positions, ends.positions[-1:]]),
+        velocities=np.concatenate([ends.velocities, rest]),
+        accelerations=np.concatenate([ends.accelerations, rest]),
+    )

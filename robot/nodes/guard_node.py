@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory as TrajectoryMessage
@@ -18,6 +19,7 @@ from dfplanner_robot.nodes.guarded import MODEL, SHARES, TOLERANCES, Guarded, Re
 from dfplanner_robot.nodes.parameters import Param, Parameters
 from dfplanner_robot.nodes.running import run
 from dfplanner_robot.nodes.ticking import Ticker
+from dfplanner_robot.seams import lasting
 from dfplanner_robot.settings import JointReading
 from dfplanner_robot.states import Mode
 from dfplanner_robot.trajectory import JointTrajectory
@@ -29,6 +31,8 @@ LEAD_S = 0.02
 """Commands are due so long after their tick, so that they are with the controller before."""
 LAPSE_S, CREEP_S = 0.05, 2e-4
 """Ticks farther off were missed, or the clock jumped; what is nearer is made up by so much a tick."""
+EASE_S = 0.25
+"""After a lapse the arm is led so long to where it is taken to rest: what was told last may not have been sent."""
 CLOCK_S = 0.1
 """A simulated clock comes by messages, as readings do, and may come so much later."""
 PARAMS = (
@@ -65,6 +69,8 @@ class GuardNode(Node):
         self._told: JointTrajectory | None = None
         """What the controller was told last."""
         self._silent = False
+        self._rests = math.inf
+        """When the controller has come to rest by itself, by the arm's clock, and is to be told where."""
         self._out = self.create_publisher(TrajectoryMessage, names.COMMAND, COMMANDS)
         self.create_subscription(JointState, names.JOINT_STATES, self._read, SENSORS)
         reports = Reports(self, self._now)
@@ -104,13 +110,21 @@ class GuardNode(Node):
             self._told = ahead and replace(ahead, stamp=ahead.stamp - now + self._due + LEAD_S)
             if self._told is not None:
                 self._out.publish(trajectory_message(self._told))
+        elif self._silent and self._told is not None and self._due >= self._rests:
+            self._rests = math.inf
+            q = self._told.positions[-1:]
+            still = np.zeros_like(q)
+            rest = JointTrajectory(self._told.names, self._due, np.array([EASE_S]), q, still, still)
+            self._out.publish(trajectory_message(rest))
         self.guarded.ticked()
 
     def _lapsed(self, now: float) -> None:
         """Ticks were missed, or the clock jumped: the controller stops by itself, and is told nothing until it has."""
-        if self._told is not None:
-            self.gate.lapse(now, self._told, max(0.0, self._due - self._told.stamp))
+        if (told := self._told) is not None:
+            gone = min(max(0.0, self._due - told.stamp), float(told.times[-1]))
+            self.gate.lapse(now, lasting(told, EASE_S), gone)
             self._silent = self.gate.mode is Mode.BRAKING
+            self._rests = self._due + float(told.times[-1]) - gone
 
     def _facts(self) -> dict[str, object]:
         self.ticker.check()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -40,6 +41,10 @@ class Guarded:
             out.publish(Clock(clock=convert.time_message(convert.seconds(message.clock) + self.ahead)))
 
         graph.node.create_subscription(Clock, "/clock", bend, convert.SENSORS)
+        self._said = threading.Event()
+        graph.node.create_subscription(
+            graph.convert.TrajectoryMessage, names.COMMAND, lambda _: self._said.set(), graph.convert.COMMANDS
+        )
         graph.start("sim_node", guard=False)
         self.process = self.guard()
 
@@ -51,6 +56,12 @@ class Guarded:
         self.process = self.graph.start("guard_node", arguments=clock, use_sim_time=True, autostart=True, **patient)
         self.graph.until("ready", since=begun)
         return self.process
+
+    def freeze(self) -> None:
+        """Stops it between two commands: one that it was just sending would come late (docs/safety.md)."""
+        self._said.clear()
+        assert self._said.wait(5.0), "the guard commands nothing"
+        self.process.send_signal(signal.SIGSTOP)
 
     def moves(self) -> None:
         """The arm is on a long way, and fast."""
@@ -110,7 +121,7 @@ def test_its_clock_jumps_and_is_set_right_again(graph: Any, guarded: Guarded, ju
 def test_frozen_it_goes_on_from_where_the_arm_came_to_rest(graph: Any, guarded: Guarded) -> None:
     for seconds in (0.09, 0.15, 1.0):  # the arm still follows its plan; has just begun to brake; rests
         guarded.moves()
-        guarded.process.send_signal(signal.SIGSTOP)
+        guarded.freeze()
         time.sleep(seconds)
         graph.said.pop("guard")
         guarded.process.send_signal(signal.SIGCONT)
