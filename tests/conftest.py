@@ -18,6 +18,9 @@ torch.set_num_threads(1)
 settings.register_profile("dfplanner", deadline=None, derandomize="CI" in os.environ, print_blob=True)
 settings.load_profile("dfplanner")
 
+GRAPHS = ("tests/robot/ros/", "tests/cli/test_ros.py", "tests/packaging/test_launch.py")
+"""Where graphs of ROS nodes are started."""
+
 
 @pytest.fixture(autouse=True)
 def numbers_near_zero() -> Iterator[None]:
@@ -33,7 +36,7 @@ def pytest_xdist_make_scheduler(config: Any, log: Any) -> Any:
 
     class OneGraph(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "ros" if nodeid.startswith("tests/robot/ros/") else nodeid
+            return "ros" if nodeid.startswith(GRAPHS) else nodeid
 
     return OneGraph(config, log)
 

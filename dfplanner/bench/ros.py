@@ -80,8 +80,10 @@ def client(limits: Callable[[], JointLimits]) -> Iterator[Exercise]:
         from rclpy.utilities import try_shutdown
 
         from dfplanner_robot.nodes.exercise import Exercise
+        from dfplanner_robot.nodes.transport import without_shared_memory
     except ImportError as e:
         raise DFPlannerError(f'{e.name} is missing; pip install "dfplanner[ros]", or source a ROS 2') from e
+    without_shared_memory()
     rclpy.init()
     try:
         node = Exercise(limits())

@@ -137,6 +137,9 @@ def _graph(wait_s: float) -> Iterator[Row]:
     from rclpy.executors import SingleThreadedExecutor
     from std_msgs.msg import Header
 
+    from dfplanner_robot.nodes.transport import without_shared_memory
+
+    without_shared_memory()
     context = Context()
     try:
         rclpy.init(args=[], context=context)
@@ -171,7 +174,7 @@ def _round_trip(node: Any, executor: Any, kind: Any, longest_s: float = 5.0) -> 
         executor.spin_once(timeout_sec=0.1)
     if came:
         return Row("round trip", "ok", f"published and received in {1e3 * came[0]:.1f} ms")
-    advice = "is multicast, or the shared memory /dev/shm, blocked? Try ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST"
+    advice = "is multicast, or UDP, blocked? Try ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST"
     return Row("round trip", "missing", f"nothing that was published came back in {longest_s:g} s", advice)
 
 

@@ -18,6 +18,7 @@ from rclpy.utilities import try_shutdown
 
 from dfplanner.types import DFPlannerError
 from dfplanner_robot.nodes.ticking import MESSAGES, prioritised
+from dfplanner_robot.nodes.transport import without_shared_memory
 
 SLICE_S = 0.1
 """Seconds after which the spinning looks whether it should end."""
@@ -66,6 +67,7 @@ def run(make: Callable[[], Any], args: Sequence[str] | None = None, urgent: bool
 
 def begun(args: Sequence[str] | None = None) -> None:
     """Begins with ROS; raises DFPlannerError where its arguments, or the environment, are not understood."""
+    without_shared_memory()
     try:  # rclpy's own handlers would take the graph away under the threads that still publish
         rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
     except RuntimeError as e:  # all of rclpy's are

@@ -25,6 +25,7 @@ from rclpy.parameter import parameter_value_to_python
 from std_msgs.msg import String
 
 from dfplanner_robot.nodes import convert, guard_node, names, planner_params, sim_node
+from dfplanner_robot.nodes.transport import without_shared_memory
 
 NODES = {
     "planner_node": (names.PLANNER, planner_params.PARAMETERS),
@@ -145,7 +146,7 @@ class Graph:
         domain = os.getpid() % 100 + 1
         self.environment = environment | {
             "ROS_DOMAIN_ID": str(domain),
-            "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+            "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",  # each node makes of it what it must
             "ROS_LOG_DIR": str(folder),
         }
         self.log = folder / "said.log"
@@ -207,6 +208,7 @@ class Graph:
 @pytest.fixture
 def graph(environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Graph]:
     monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    without_shared_memory()
     made = Graph(environment, tmp_path)
     yield made
     made.close()

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from dfplanner_robot.nodes import names
+from dfplanner_robot.nodes.transport import without_shared_memory
 from dfplanner_robot.settings import JointReading
 from dfplanner_robot.trajectory import JointTrajectory, from_states
 
@@ -49,14 +50,10 @@ class Graph:
 
         from dfplanner_robot.nodes import convert
 
-        domain = os.getpid() % 100 + 1  # another for each worker, and for whoever else tests on this machine
-        self.environment = {
-            **os.environ,
-            "ROS_DOMAIN_ID": str(domain),
-            "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-            "OMP_NUM_THREADS": "1",
-        }
-        os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"  # rclpy reads it here
+        domain = os.getpid() % 100 + 1  # another for whoever else tests on this machine
+        os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+        without_shared_memory()  # rclpy reads of it here, too
+        self.environment = {**os.environ, "ROS_DOMAIN_ID": str(domain), "OMP_NUM_THREADS": "1"}
         self.folder, self.processes = folder, []
         self.joints: list[tuple[float, JointReading]] = []
         """When each reading came, by this process's clock, and the reading."""

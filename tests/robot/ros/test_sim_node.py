@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,14 @@ def test_rate_and_stamps(graph: Any) -> None:
     assert (np.diff(graph.clocks) > 0).all()
     assert abs(graph.clocks[-1] - stamps[-1]) < 0.5
     assert graph.hands[-1].header.frame_id == names.BASE_FRAME
+
+
+def test_no_memory_is_shared_with_what_may_be_killed(sim: Any) -> None:
+    maps = Path(f"/proc/{sim.pid}/maps")
+    if not maps.exists():
+        pytest.skip("needs /proc, which tells what a process shares")
+    assert "fastrtps" in maps.read_text()
+    assert "/dev/shm/fastrtps" not in maps.read_text()
 
 
 def test_a_trajectory_sent_by_hand_is_followed_to_its_end_without_watchdogs(graph: Any) -> None:
