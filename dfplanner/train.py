@@ -224,13 +224,11 @@ def _begin_with(given: Checkpoint, model: nn.Module, spec: TokenSpec, config: Tr
     return given.tokenizer
 
 
-def join_ranks(config: TrainConfig, device: str) -> tuple[int, int, str]:
+def ranks(config: TrainConfig, device: str) -> tuple[int, int, str]:
     """This process's rank, how many there are (torchrun's variables), and the device it takes."""
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     if config.batch % world:
         raise DFPlannerError(f"a batch of {config.batch} cannot be shared among {world} ranks; choose a multiple")
-    if world > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     if device == "cuda" and world > 1:
         device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
     return rank, world, device
@@ -274,17 +272,18 @@ def train(
     ``evaluate`` scores the averaged weights (key "score", higher is better). Under torchrun the batch is shared among
     ranks. Killed at any moment, ``resume=True`` goes on from ``out/state.safetensors``.
     """
-    rank, world, device = join_ranks(config, device)
+    rank, world, device = ranks(config, device)
     setup = prepare(config, episodes, device)
+    # Not before: what an optimiser imports would keep the group, and its threads abort now and then as Python ends.
+    if world > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     run, schedule, parts = setup.run, setup.schedule, setup.parts
     model, average = run.model, run.average
     log = Log(out, tensorboard) if rank == 0 else None
-    if resume:
-        state = read_state(config, out)
-        if state is not None:
-            run.load(state[0])
-            run.step, best = state[1]["step"], state[1]["best"]
-            run.best = best if best is not None and math.isfinite(best) else None
+    if resume and (state := read_state(config, out)) is not None:
+        run.load(state[0])
+        run.step, best = state[1]["step"], state[1]["best"]
+        run.best = best if best is not None and math.isfinite(best) else None
     if log:
         log.cut(run.step)
     net: nn.Module = nn.parallel.DistributedDataParallel(model) if world > 1 else model

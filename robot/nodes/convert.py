@@ -40,6 +40,8 @@ BEATS = _qos(1)
 """Heartbeats, on the publisher's side; listen with ``SENSORS``."""
 LATCHED = _qos(1, latched=True)
 """What late comers must know too, on both sides."""
+EACH = _qos(100, latched=True)
+"""For subscribers who want to hear the short-lived ones of these, too."""
 
 
 def seconds(stamp: Time | Duration) -> float:

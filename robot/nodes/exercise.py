@@ -23,7 +23,7 @@ from dfplanner_robot.nodes import names
 from dfplanner_robot.nodes.convert import (
     BEATS,
     COMMANDS,
-    LATCHED,
+    EACH,
     SENSORS,
     pose_message,
     reading_of,
@@ -80,7 +80,7 @@ class Exercise(Node):
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self)
         self.create_subscription(JointState, names.JOINT_STATES, self._read, SENSORS)
-        self.create_subscription(String, names.GUARD_STATE, self._state, LATCHED)
+        self.create_subscription(String, names.GUARD_STATE, self._state, EACH)
         self.create_subscription(DiagnosticArray, names.DIAGNOSTICS, self._tell, COMMANDS)
         self.create_subscription(PoseStamped, names.HAND_POSE, self._show, SENSORS)
         self.create_subscription(TrajectoryMessage, names.COMMAND, self._command, COMMANDS)

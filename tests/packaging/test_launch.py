@@ -155,7 +155,7 @@ class Graph:
         self.context = Context()
         rclpy.init(args=[], context=self.context, domain_id=domain)
         self.node = rclpy.create_node("watcher", context=self.context)
-        self.node.create_subscription(String, names.GUARD_STATE, self._hear, convert.LATCHED)
+        self.node.create_subscription(String, names.GUARD_STATE, self._hear, convert.EACH)
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
 

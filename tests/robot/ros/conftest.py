@@ -67,7 +67,7 @@ class Graph:
         self.node = rclpy.create_node("client", context=self.context)
         self.convert, n = convert, self.node
         n.create_subscription(JointState, names.JOINT_STATES, self._read, convert.SENSORS)
-        n.create_subscription(String, names.GUARD_STATE, self._state, convert.LATCHED)
+        n.create_subscription(String, names.GUARD_STATE, self._state, convert.EACH)
         n.create_subscription(DiagnosticArray, names.DIAGNOSTICS, self._told, convert.COMMANDS)
         n.create_subscription(Clock, "/clock", self._ticked, convert.SENSORS)
         n.create_subscription(PoseStamped, names.HAND_POSE, self.hands.append, convert.SENSORS)
@@ -169,6 +169,10 @@ class Graph:
     def moves(self, faster: float = 0.05, seconds: float = DISCOVERED_S) -> None:
         """Waits until a joint is faster than so much."""
         self.wait(lambda: speed(self.last) > faster, "motion", seconds)
+
+    def moved(self, faster: float) -> float:
+        """Waits until a joint was faster than so much, though it may rest again; returns when it was."""
+        return self.wait(lambda: next((t for t, r in list(self.joints) if speed(r) > faster), None), "motion")
 
     def smooth(self, goal: np.ndarray, seconds: float) -> JointTrajectory:
         """From rest where the arm is to rest at ``goal``, from now on."""
