@@ -33,7 +33,7 @@ LAPSE_S, CREEP_S = 0.05, 2e-4
 """Ticks farther off were missed, or the clock jumped; what is nearer is made up by so much a tick."""
 EASE_S = 0.25
 """After a lapse the arm is led so long to where it is taken to rest: what was told last may not have been sent."""
-CLOCK_S = 0.1
+CLOCK_S = 0.3
 """A simulated clock comes by messages, as readings do, and may come so much later."""
 PARAMS = (
     *MODEL,
