@@ -154,12 +154,12 @@ class Exercise(Node):
         seen = []
         for i in range(n):
             injector.end()
-            planner.forget()
             if not self._moves(planner, injector):
                 self._anew()
-                planner.forget()
                 if not self._moves(planner, injector):
-                    raise DFPlannerError(f"the arm does not follow plans; the guard is {self.state or 'silent'}")
+                    why = self.told.get("guard", {}).get("detail") or "nothing"
+                    guard = f"{self.state or 'silent'}, and spoke last of: {why}"
+                    raise DFPlannerError(f"the arm does not follow plans; the guard is {guard}")
             seen.append(self._fault(FAULTS[i % len(FAULTS)], planner, injector))
             progress()
         return seen
@@ -168,6 +168,7 @@ class Exercise(Node):
         """Streams plans until the arm moves, and whether it does."""
         self._ready()
         for _ in range(TRIES):
+            planner.forget()  # after a plan that was refused the next begins where the arm is
             self._stream(planner, injector, MOVES_S, lambda: False)
             if self.speed > MOVING:
                 return True
