@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from dfplanner_robot.nodes.transport import BUILTIN, LOCALHOST, PROFILES, RANGE, without_shared_memory
+from dfplanner_robot.nodes.transport import BUILTIN, LOCALHOST, PEERS, PROFILES, RANGE, without_shared_memory
 
 OURS = str(LOCALHOST)
 
@@ -21,6 +21,7 @@ OURS = str(LOCALHOST)
             {RANGE: "LOCALHOST", BUILTIN: "UDPv4", PROFILES: OURS},
             {BUILTIN: "UDPv4", RANGE: "SYSTEM_DEFAULT", PROFILES: OURS},
         ),
+        ({RANGE: "LOCALHOST", PEERS: "192.0.2.7"}, {BUILTIN: "UDPv4", RANGE: "LOCALHOST", PEERS: "192.0.2.7"}),
         ({RANGE: "LOCALHOST", BUILTIN: "SHM"}, None),
         ({RANGE: "LOCALHOST", PROFILES: "my.xml"}, None),
         ({RANGE: "LOCALHOST", "RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"}, None),
@@ -29,7 +30,7 @@ OURS = str(LOCALHOST)
 def test_only_what_nobody_chose_is_set(
     given: dict[str, str], wanted: dict[str, str] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keys = (RANGE, PROFILES, BUILTIN, "RMW_IMPLEMENTATION")
+    keys = (RANGE, PEERS, PROFILES, BUILTIN, "RMW_IMPLEMENTATION")
     for key in keys:
         monkeypatch.setenv(key, "")  # so that what is set here ends with the test
         monkeypatch.delenv(key)

@@ -23,8 +23,6 @@ from dfplanner_robot.trajectory import JointTrajectory, from_states
 HERE = Path(__file__).parent
 FINGER = "finger"
 """A joint of somebody else's, who publishes on the same topic."""
-KNOWN_S = 0.3
-"""From finding a service until its node knows of us: an answer before that is lost."""
 DISCOVERED_S = 30.0
 """Seconds within which processes start and find each other, however busy the machine is."""
 
@@ -210,6 +208,8 @@ class Graph:
         return self._asked(SetParameters, f"/{node}/set_parameters", request).results[0]
 
     def _asked(self, kind: Any, service: str, request: Any) -> Any:
+        from dfplanner_robot.nodes.talk import KNOWN_S
+
         client = self.node.create_client(kind, service)
         self.wait(lambda: client.service_is_ready(), f"the service {service}")
         time.sleep(KNOWN_S)
